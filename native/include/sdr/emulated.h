@@ -1,0 +1,41 @@
+// The emulated transport: any number of queue pairs in one virtual time, per packet, on one thread.
+// Deterministic: events are ordered by (time, sequence of insertion); equal seeds give equal runs.
+#pragma once
+
+#include <memory>
+
+#include "sdr/transport.h"
+
+namespace sdr {
+
+class EmulatedWorld {
+ public:
+  // A receive's progress event comes `progress_interval_ns` after the first chunk that it reports (as interrupt
+  // moderation would), at once when the message completes. 0: every chunk.
+  EmulatedWorld(uint64_t seed, int64_t progress_interval_ns);
+  ~EmulatedWorld();
+
+  // Links are shared by all queue pairs connected over them. Returns the link's index.
+  uint32_t add_link(const LinkConfig& config);
+  sdr_status set_link(uint32_t link, const LinkConfig& config);
+  LinkCounters link_counters(uint32_t link) const;
+
+  QueuePair* create_qp(const QpConfig& config, sdr_status* status);  // owned by the world; null on error
+  // a's packets travel over link_ab, b's over link_ba. Geometries must be equal, else SDR_INVALID.
+  sdr_status connect(uint32_t qp_a, uint32_t qp_b, uint32_t link_ab, uint32_t link_ba);
+
+  int64_t now_ns() const;
+  // Runs native events in time order until at least one Event is queued (then finishes that instant), or until
+  // the next one lies after limit_ns (then now = limit_ns; limit INT64_MAX with nothing left leaves now alone).
+  // Returns the number of queued Events.
+  size_t advance(int64_t limit_ns);
+  // Whether any packet, work request or pending event is left.
+  bool idle() const;
+  EventQueue& events();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sdr

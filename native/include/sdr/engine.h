@@ -1,0 +1,156 @@
+/* The packet engine: immediates, the message table, packet and chunk bitmaps, generations.
+ *
+ * It knows no socket, clock, allocation on the packet path or randomness. Transports resolve where a
+ * payload belongs (sdr_rx_place, the part a NIC's root key plays), put it there, then hand the
+ * completion to sdr_rx_step. Source: SDR-RDMA (arXiv 2505.05366) section 3.
+ *
+ * Words: a message NUMBER counts up from 0 for the life of a queue pair; its slot is number % slots
+ * and its generation is (number / slots) % generations. A QUEUE number is
+ * generation * channels + channel. A WORKER is one thread that steps completions, 0..channels-1. */
+#ifndef SDR_ENGINE_H
+#define SDR_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+  SDR_SLOTS_MAX = 1024,
+  SDR_GENERATIONS_MAX = 64,
+  SDR_CHANNELS_MAX = 64,
+  SDR_PACKET_BYTES_MIN = 64,
+  SDR_PACKET_BYTES_MAX = 65000,
+  SDR_PACKETS_PER_CHUNK_MAX = 65536,
+};
+
+/* Results of calls on the control path (post, complete ...). */
+typedef enum sdr_status {
+  SDR_OK = 0,
+  SDR_INVALID = 1,     /* an argument is out of range */
+  SDR_BUSY = 2,        /* no free slot or queue room now: try again */
+  SDR_TOO_LARGE = 3,   /* the message does not fit the immediate split or max_message_bytes */
+  SDR_OUT_OF_ORDER = 4,/* the message number is not the next one */
+  SDR_NO_MEMORY = 5,
+  SDR_CLOSED = 6,      /* unknown, already completed or closed */
+} sdr_status;
+
+/* How the 32-bit immediate is divided, most significant first: message id (slot), packet offset, user
+ * immediate fragment. The three add to 32; message_bits >= 1, packet_bits >= 1, user_bits 0..16.
+ * Default 10+18+4; 8+22+2 serves larger messages. */
+typedef struct sdr_split {
+  uint8_t message_bits, packet_bits, user_bits;
+} sdr_split;
+
+bool sdr_split_is_valid(sdr_split split);
+/* Packets over which one 32-bit user immediate is spread: ceil(32 / user_bits); 0 when user_bits is 0. */
+uint32_t sdr_split_fragments(sdr_split split);
+
+typedef struct sdr_geometry {
+  uint32_t packet_bytes;      /* payload of every packet but a message's last */
+  uint32_t packets_per_chunk; /* any whole number >= 1, not only powers of two */
+  uint32_t slots;             /* messages in flight, 1..2^message_bits and <= SDR_SLOTS_MAX */
+  uint32_t generations;       /* 1..SDR_GENERATIONS_MAX */
+  uint32_t channels;          /* 1..SDR_CHANNELS_MAX */
+  uint64_t max_message_bytes; /* refused (SDR_TOO_LARGE) when its packets exceed 2^packet_bits */
+  sdr_split split;
+} sdr_geometry;
+
+sdr_status sdr_geometry_check(const sdr_geometry *geometry);
+
+/* One packet as the sender must emit it. Pure function of its arguments: no state. */
+typedef struct sdr_tx_packet {
+  uint32_t queue;     /* generation * channels + channel; channel = packet % channels */
+  uint32_t immediate;
+  uint32_t bytes;     /* payload bytes; short only for the message's last packet */
+} sdr_tx_packet;
+
+sdr_tx_packet sdr_tx_make(const sdr_geometry *geometry, uint32_t message, uint64_t message_bytes,
+                          uint32_t packet, uint32_t user_immediate);
+
+/* ---- receive side ---- */
+
+typedef struct sdr_completion {
+  uint32_t queue;
+  uint32_t immediate;
+  uint32_t bytes;
+} sdr_completion;
+
+typedef enum sdr_step {
+  SDR_STEP_PACKET = 0,     /* a new packet, its chunk not complete yet */
+  SDR_STEP_CHUNK = 1,      /* this packet completed a chunk */
+  SDR_STEP_MESSAGE = 2,    /* this packet completed the message's last missing chunk */
+  SDR_STEP_DUPLICATE = 3,  /* bit was already set */
+  SDR_STEP_LATE = 4,       /* wrong generation, or the slot is inert */
+  SDR_STEP_BAD_QUEUE = 5,  /* queue number out of range */
+  SDR_STEP_BAD_SLOT = 6,   /* message id >= slots */
+  SDR_STEP_BAD_PACKET = 7, /* packet offset beyond the message */
+  SDR_STEP_BAD_LENGTH = 8, /* byte count wrong for that packet */
+  SDR_STEP_KINDS = 9
+} sdr_step;
+
+typedef struct sdr_rx sdr_rx;
+
+/* Memory: all of it is allocated here (lazily committed by the OS) and in no later call. */
+sdr_status sdr_rx_create(const sdr_geometry *geometry, sdr_rx **out);
+void sdr_rx_destroy(sdr_rx *rx);
+
+/* Posts the next receive. `message` must be the next number, else SDR_OUT_OF_ORDER; SDR_BUSY while the
+ * message that had the slot before is not completed. `buffer` NULL is a phantom receive (bitmaps only).
+ * `bytes` is the most the sender may write; 0 is allowed. */
+sdr_status sdr_rx_post(sdr_rx *rx, uint32_t message, void *buffer, uint64_t bytes);
+/* Tells the message's true length once the sender announced it (<= posted bytes). At most once.
+ * Returns via *complete whether the message is complete after it (a zero-length one always is). */
+sdr_status sdr_rx_set_length(sdr_rx *rx, uint32_t message, uint64_t bytes, bool *complete);
+/* Makes the slot inert at once. On return no worker will write to the buffer or the bitmaps again:
+ * it waits for workers that are between sdr_rx_enter and sdr_rx_leave. */
+sdr_status sdr_rx_complete(sdr_rx *rx, uint32_t message);
+
+/* Brackets a worker's batch; keep batches short (tens of microseconds). A worker may not block inside. */
+void sdr_rx_enter(sdr_rx *rx, uint32_t worker);
+void sdr_rx_leave(sdr_rx *rx, uint32_t worker);
+
+/* Where the completion's payload belongs; the checks of sdr_rx_step without its effects.
+ * Returns NULL with *why set (LATE, BAD_*, DUPLICATE) when it must not be placed; a phantom
+ * receive returns NULL with *why = SDR_STEP_PACKET. Does not count. */
+void *sdr_rx_place(sdr_rx *rx, const sdr_completion *completion, sdr_step *why);
+/* The message number that holds this slot now, or UINT32_MAX (inert or out of range). */
+uint32_t sdr_rx_slot_message(const sdr_rx *rx, uint32_t slot);
+
+/* The receive worker's step. Lock-free; safe from several workers at once. Counts its result.
+ * `message_out` (may be NULL) gets the message number for PACKET, CHUNK, MESSAGE. */
+sdr_step sdr_rx_step(sdr_rx *rx, uint32_t worker, const sdr_completion *completion, uint32_t *message_out);
+
+/* Views. The chunk bitmaps of all slots lie in one slab of `bytes` bytes; slot s begins at
+ * s * stride; chunk c of it is bit (c & 31) of the little-endian uint32 word c >> 5. Live. */
+typedef struct sdr_bitmap_slab {
+  uint8_t *base;
+  size_t bytes;
+  size_t stride;
+} sdr_bitmap_slab;
+sdr_bitmap_slab sdr_rx_bitmaps(const sdr_rx *rx);
+
+typedef struct sdr_rx_progress {
+  uint32_t chunks_total; /* by posted bytes until the length is known */
+  uint32_t chunks_done;
+  bool length_known, complete;
+} sdr_rx_progress;
+sdr_status sdr_rx_progress_get(const sdr_rx *rx, uint32_t message, sdr_rx_progress *out);
+
+/* Packet bits of one chunk: ceil(packets_per_chunk / 64) words into `bits` (capacity in words). */
+sdr_status sdr_rx_chunk_expand(const sdr_rx *rx, uint32_t message, uint32_t chunk, uint64_t *bits,
+                               size_t words);
+/* The user immediate once every fragment has arrived; false until then (always false for messages of
+ * fewer packets than fragments). */
+bool sdr_rx_user_immediate(const sdr_rx *rx, uint32_t message, uint32_t *value);
+
+/* Sum over workers, by sdr_step. */
+void sdr_rx_counters(const sdr_rx *rx, uint64_t counts[SDR_STEP_KINDS]);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

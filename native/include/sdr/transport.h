@@ -1,0 +1,105 @@
+// What every native transport offers to the binding: queue pairs over an sdr_rx engine, one bounded event
+// queue towards JavaScript, and memory regions. Per-packet work stays below this line.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "sdr/engine.h"
+#include "sdr/link.h"
+
+namespace sdr {
+
+// User memory. The shared_ptr's deleter releases what pins it; a transport holds one reference for each
+// posted receive and each work request until no packet can touch the memory again.
+struct Region {
+  uint8_t* base = nullptr;  // null: phantom (no bytes, only lengths)
+  uint64_t bytes = 0;
+};
+using RegionRef = std::shared_ptr<const Region>;
+
+enum class EventType : uint32_t {
+  injected = 1,  // a work request's last packet left: message, value = work request id
+  progress = 2,  // a receive's bitmap changed: message, value = 1 when the message is complete; one pending a message
+  control = 3,   // a control datagram arrived: value = bytes, extra = offset in the control buffer
+  error = 4,     // the queue pair failed: value = errno, e.g. socket error
+};
+
+struct Event {  // 32 bytes; JavaScript reads it as Uint32[8] / Float64[4]
+  uint32_t type, qp, message, value;
+  double time_ns, extra;
+};
+static_assert(sizeof(Event) == 32);
+
+// Bounded, many producers, one consumer. A control datagram that does not fit is dropped and counted (that
+// costs time only); other events are bounded by their nature and never dropped.
+class EventQueue {
+ public:
+  static constexpr size_t kControlBytesMax = 1 << 20;
+  bool push(const Event& event);  // true when the queue was empty before: the consumer must be woken
+  bool push_control(uint32_t qp, int64_t time_ns, const uint8_t* bytes, size_t size);  // same result
+  // Moves up to max_events out; control bytes are copied to `control` (kControlBytesMax bytes) and `extra`
+  // rewritten to offsets in it. Progress events release their message's pending mark as they leave.
+  size_t drain(Event* out, size_t max_events, uint8_t* control);
+  bool empty() const;
+  uint64_t control_dropped() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<Event> events_;
+  std::vector<uint8_t> control_;
+  uint64_t control_dropped_ = 0;
+};
+
+struct QpConfig {
+  sdr_geometry geometry{};
+  double rate_bps = 0;         // pacing; 0: as fast as the link takes it
+  uint32_t work_requests_max = 256;  // posted and not yet injected, then SDR_BUSY
+};
+
+struct QpCounters {
+  std::array<uint64_t, SDR_STEP_KINDS> steps{};  // receive side, by sdr_step
+  uint64_t packets_sent = 0, bytes_sent = 0;     // payload bytes injected (before loss)
+  uint64_t wire_bytes_sent = 0;                  // with headers and control, without link overhead
+  uint64_t control_sent = 0, control_received = 0;
+  uint64_t bad_key = 0, bad_checksum = 0, truncated = 0, replayed = 0, corrupted = 0;  // datagrams ignored, by reason
+};
+
+// One end of a connection. All calls come from the JavaScript thread.
+class QueuePair {
+ public:
+  virtual ~QueuePair() = default;
+  virtual uint32_t id() const = 0;
+  virtual const sdr_geometry& geometry() const = 0;
+
+  // Receive side. `region` null or phantom: bitmaps only. Offsets and lengths are checked against the region.
+  virtual sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes) = 0;
+  virtual sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) = 0;
+  virtual sdr_status complete(uint32_t message) = 0;  // returns when the buffer can no longer change
+  virtual sdr_rx* engine() = 0;                       // bitmaps, expand, user immediate, progress
+
+  // Send side. open_send once a message (its total length fixes the last, short packet); post_send any number
+  // of times, any chunk ranges, in any order and repeatedly; close_send drops what is queued and not yet
+  // injected (no `injected` event for those) and lets the region go once nothing refers to it.
+  virtual sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) = 0;
+  virtual sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
+                               uint32_t first_chunk, uint64_t bytes) = 0;
+  virtual sdr_status close_send(uint32_t message) = 0;
+  // One datagram of at most packet_bytes; bytes are copied. Goes before queued data, through the same link.
+  virtual sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) = 0;
+
+  virtual int64_t last_heard_ns() const = 0;  // time of the last valid datagram from the peer; 0: never
+  virtual QpCounters counters() const = 0;
+  virtual LinkCounters link_counters() const = 0;  // of the outgoing link
+  // Replaces the outgoing link's impairments.
+  virtual sdr_status set_link(const LinkConfig& config) = 0;
+  // After it returns no thread touches any region or sends anything for this queue pair.
+  virtual void close() = 0;
+};
+
+}  // namespace sdr

@@ -1,0 +1,54 @@
+/**
+ * The one error class of operating failures. Match on `code`, never on the class or the message.
+ * Codes are stable; the C ABI uses the same numbers.
+ */
+export const ERROR_NUMBERS = {
+  INVALID_ARGUMENT: 1,
+  BUSY: 2,
+  TOO_LARGE: 3,
+  CLOSED: 4,
+  ABORTED: 5,
+  DEADLINE_EXCEEDED: 6,
+  PEER_UNREACHABLE: 7,
+  PEER_INCOMPATIBLE: 8,
+  PEER_CLOSED: 9,
+  ACCESS_DENIED: 10,
+  ADDRESS_IN_USE: 11,
+  UNRECOVERABLE_LOSS: 12,
+  INTEGRITY: 13,
+  FILE: 14,
+  NO_SPACE: 15,
+  UNSUPPORTED: 16,
+  ENVIRONMENT: 17,
+  NOT_FOUND: 18,
+  DEADLOCK: 19,
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_NUMBERS;
+
+/** `message` names the value that was wrong; `remedy` says what to do about it. */
+export class SdrError extends Error {
+  override readonly name = "SdrError";
+  readonly code: ErrorCode;
+  readonly remedy: string;
+
+  constructor(code: ErrorCode, message: string, remedy: string, options?: ErrorOptions) {
+    super(remedy === "" ? message : `${message} (${remedy})`, options);
+    this.code = code;
+    this.remedy = remedy;
+  }
+
+  get number(): number {
+    return ERROR_NUMBERS[this.code];
+  }
+}
+
+/** Throws INVALID_ARGUMENT unless `condition` holds. */
+export function check(condition: boolean, message: string, remedy: string): asserts condition {
+  if (!condition) throw new SdrError("INVALID_ARGUMENT", message, remedy);
+}
+
+/** Programmer errors: a broken invariant of our own, not of a caller. */
+export function assert(condition: boolean, invariant: string): asserts condition {
+  if (!condition) throw new Error(`invariant broken: ${invariant}`);
+}

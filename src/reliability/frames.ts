@@ -1,0 +1,102 @@
+/**
+ * Control frames: byte layout, encoding and checked decoding. Golden vectors: test/vectors/frames.json.
+ *
+ * All integers big-endian. A control datagram holds one or more frames back to back. Every frame begins with
+ *   0 u8  version (1)      1 u8 kind       2 u16 length in bytes of the whole frame
+ *   4 u32 sequence (per sending queue pair, counts every frame; drops duplicates and replays)
+ *   8 u32 message number (0 where it has no meaning)
+ * followed by the kind's fields.
+ */
+export const FRAME_VERSION = 1;
+export const FRAME_HEADER_BYTES = 12;
+/** Kinds from here on are a policy's own; their payload is opaque to us. */
+export const POLICY_KIND_MIN = 64;
+
+export const FRAME_KINDS = {
+  cts: 1,
+  start: 2,
+  ack: 3,
+  nack: 4,
+  done: 5,
+  ping: 6,
+  pong: 7,
+  close: 8,
+} as const;
+
+/** The receiver is ready: `maxBytes` may be written; `policy` is its policy's name, "" for none. Repeated until START. */
+export interface CtsFrame {
+  readonly kind: "cts";
+  readonly message: number;
+  readonly maxBytes: number;
+  readonly policy: string;
+}
+
+/** The sender begins: the true length, its policy, the whole user immediate if there is one. Repeated until heard of. */
+export interface StartFrame {
+  readonly kind: "start";
+  readonly message: number;
+  readonly bytes: number;
+  readonly immediate: number | undefined;
+  readonly policy: string;
+}
+
+/**
+ * Cumulative + selective acknowledgement (paper section 4.1): all chunks below `cumulative` arrived; bit i of
+ * `selective` (32-bit words, bit i & 31 of word i >> 5) says whether chunk selectiveBase + i did.
+ * `latestChunk` is the chunk that completed last and `delayNs` how long ago, for RTT samples; 0xffffffff = none.
+ */
+export interface AckFrame {
+  readonly kind: "ack";
+  readonly message: number;
+  readonly cumulative: number;
+  readonly latestChunk: number;
+  readonly delayNs: number;
+  readonly selectiveBase: number;
+  readonly selective: Uint32Array;
+}
+
+/** Chunks the receiver deems lost: ascending, disjoint ranges. */
+export interface NackFrame {
+  readonly kind: "nack";
+  readonly message: number;
+  readonly ranges: readonly { readonly first: number; readonly count: number }[];
+}
+
+/** The sender has the final ACK of `message`: the receiver may stop repeating it. */
+export interface DoneFrame {
+  readonly kind: "done";
+  readonly message: number;
+}
+
+/** Keep-alive and RTT probe. `timeNs` is the pinger's clock, echoed as is; `padding` zero bytes check the path's MTU. */
+export interface PingFrame {
+  readonly kind: "ping" | "pong";
+  readonly timeNs: number;
+  readonly padding: number;
+}
+
+/** scope "message": this message is given up; "connection": the queue pair goes away. `reason`: an error number of src/base/errors.ts, 0 for none. */
+export interface CloseFrame {
+  readonly kind: "close";
+  readonly message: number;
+  readonly scope: "message" | "connection";
+  readonly reason: number;
+}
+
+/** A policy's own frame, `type` >= POLICY_KIND_MIN. */
+export interface PolicyFrame {
+  readonly kind: "policy";
+  readonly message: number;
+  readonly type: number;
+  readonly payload: Uint8Array;
+}
+
+export type ControlFrame =
+  | CtsFrame
+  | StartFrame
+  | AckFrame
+  | NackFrame
+  | DoneFrame
+  | PingFrame
+  | CloseFrame
+  | PolicyFrame;

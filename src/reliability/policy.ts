@@ -1,0 +1,101 @@
+/**
+ * The policy interface: a reliability scheme as a pair of sans-I/O sessions over the chunk bitmap.
+ *
+ * A session knows no socket and no clock: time comes in as `nowNs` (integer nanoseconds, any epoch, never
+ * decreasing), timers go out as `nextTimeoutNs()`, and a spurious `handleTimeout` is harmless. After any
+ * `handle*` call the driver polls: `pollControl` until undefined, then `pollTransmit` while the transport has
+ * room, then `state` and `nextTimeoutNs`. (The vocabulary is quinn-proto's.)
+ *
+ * The sender's session works on one message from the receiver's clear-to-send until `state` is "done" or
+ * "failed"; the receiver's from the sender's START (which tells the length) until the sender's DONE.
+ * The queue pair repeats CTS, START and CLOSE itself; sessions deal in ACK, NACK and their own frames.
+ */
+import type { ChunkBitmap } from "./bitmap.ts";
+import type { ControlFrame } from "./frames.ts";
+import type { SdrError } from "../base/errors.ts";
+
+/** What is known of the path; one object a queue pair, live: read it when you decide. */
+export interface PathEstimate {
+  /** Smoothed round-trip time; the configured guess until measured. */
+  readonly rttNs: number;
+  readonly rttVarNs: number;
+  /** Least seen round-trip time. */
+  readonly rttMinNs: number;
+  /** Injection rate in bit/s the sender is paced to, or Infinity. */
+  readonly rateBps: number;
+  /** Offers an RTT sample, e.g. from an ACK of a chunk that was injected once. */
+  sampleRtt(rttNs: number): void;
+}
+
+export interface SessionParams {
+  readonly messageBytes: number;
+  readonly chunkBytes: number;
+  /** ceil(messageBytes / chunkBytes); 0 for an empty message. */
+  readonly chunkCount: number;
+  readonly packetBytes: number;
+  /** Most chunks injected and unacknowledged at a time (sender). At least 1. */
+  readonly windowChunks: number;
+  /** Most bytes one encoded frame may have. */
+  readonly frameBytesMax: number;
+  /** Timers never fire earlier than this after what they guard; covers timer and scheduling granularity. */
+  readonly rtoFloorNs: number;
+  readonly path: PathEstimate;
+  readonly startNs: number;
+}
+
+export interface ChunkRange {
+  readonly first: number;
+  readonly count: number;
+}
+
+export type SessionState = "active" | "done" | "failed";
+
+/** Counts of one sender session. */
+export interface SendCounters {
+  /** Chunks handed out by pollTransmit beyond each chunk's first time. */
+  chunksRetransmitted: number;
+  timeouts: number;
+  nacksReceived: number;
+}
+
+export interface SendSession {
+  /** An ACK, NACK or policy-defined frame of this message. Untrusted: out-of-range values are ignored. */
+  handleControl(frame: ControlFrame, nowNs: number): void;
+  /** The transport injected the last packet of [first, first + count) at `nowNs`: timers start here. */
+  handleInjected(first: number, count: number, nowNs: number): void;
+  handleTimeout(nowNs: number): void;
+  /** Next chunks to inject, at most `maxChunks`, repairs first; undefined when nothing is due now. */
+  pollTransmit(maxChunks: number, nowNs: number): ChunkRange | undefined;
+  pollControl(nowNs: number): ControlFrame | undefined;
+  /** Infinity when no timer runs. */
+  nextTimeoutNs(): number;
+  readonly state: SessionState;
+  /** Set when state is "failed". */
+  readonly error?: SdrError;
+  readonly counters: Readonly<SendCounters>;
+  /** Chunks known delivered, for progress display. */
+  readonly chunksAcknowledged: number;
+}
+
+export interface ReceiveSession {
+  /** The live bitmap changed (called in batches, and once at the start even if empty). */
+  handleProgress(bitmap: ChunkBitmap, nowNs: number): void;
+  /** A policy-defined frame from the sender. */
+  handleControl(frame: ControlFrame, nowNs: number): void;
+  /** The sender confirmed the final ACK (or the queue pair gave up waiting): stop repeating it. */
+  handleDone(nowNs: number): void;
+  /** May read the bitmap given last, if the message is still active. */
+  handleTimeout(nowNs: number): void;
+  pollControl(nowNs: number): ControlFrame | undefined;
+  nextTimeoutNs(): number;
+  /** All data is in place: the user's promise may resolve and the slot be completed. The bitmap is not read after. */
+  readonly complete: boolean;
+  readonly state: SessionState;
+}
+
+export interface Policy {
+  /** Canonical text including parameters, e.g. "sr-rto" or "ec-mds(32,8)"; both ends must agree on it. At most 64 bytes. */
+  readonly name: string;
+  createSender(params: SessionParams): SendSession;
+  createReceiver(params: SessionParams): ReceiveSession;
+}

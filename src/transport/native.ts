@@ -1,0 +1,201 @@
+/**
+ * The shape of the native addon, as the binding (native/node) implements it. Translation only: no logic.
+ * Statuses are the numbers of sdr_status (native/include/sdr/engine.h). 64-bit byte counts and nanoseconds
+ * cross as JavaScript numbers (exact below 2^53).
+ */
+import { loadAddon } from "./loader.ts";
+
+export const STATUS = {
+  ok: 0,
+  invalid: 1,
+  busy: 2,
+  tooLarge: 3,
+  outOfOrder: 4,
+  noMemory: 5,
+  closed: 6,
+} as const;
+
+export const EVENT = { injected: 1, progress: 2, control: 3, error: 4 } as const;
+
+/** Mirrors sdr::LinkConfig; every field optional, zero/none when absent. */
+export interface NativeLink {
+  rateBps?: number;
+  packetOverheadBytes?: number;
+  delayNs?: number;
+  jitterNs?: number;
+  delayCorrelation?: number;
+  distribution?: "uniform" | "normal" | "pareto" | "paretonormal";
+  loss?: "none" | "bernoulli" | "gilbert_elliott" | "by_size" | "trace";
+  lossProbability?: number;
+  lossCorrelation?: number;
+  geP?: number;
+  geR?: number;
+  geLossBad?: number;
+  geLossGood?: number;
+  lossBySize?: [number, number][];
+  lossTrace?: Uint8Array;
+  duplicateProbability?: number;
+  duplicateCorrelation?: number;
+  corruptProbability?: number;
+  corruptCorrelation?: number;
+  reorderProbability?: number;
+  reorderCorrelation?: number;
+  reorderGap?: number;
+  limitPackets?: number;
+  /** kind: a PacketKind number. */
+  drops?: { kind: number; first: number; last: number }[];
+}
+
+export interface NativeQpConfig {
+  packetBytes: number;
+  packetsPerChunk: number;
+  slots: number;
+  generations: number;
+  channels: number;
+  maxMessageBytes: number;
+  split: [number, number, number];
+  rateBps: number;
+  workRequestsMax: number;
+}
+
+export interface NativeLinkCounters {
+  offered: number;
+  offeredBytes: number;
+  dropped: number;
+  queueDropped: number;
+  duplicated: number;
+  corrupted: number;
+  reordered: number;
+  offeredByKind: number[];
+  droppedByKind: number[];
+}
+
+export interface NativeCounters {
+  packets: number;
+  chunks: number;
+  messages: number;
+  duplicates: number;
+  late: number;
+  badQueue: number;
+  badSlot: number;
+  badPacket: number;
+  badLength: number;
+  packetsSent: number;
+  bytesSent: number;
+  wireBytesSent: number;
+  controlSent: number;
+  controlReceived: number;
+  badKey: number;
+  badChecksum: number;
+  truncated: number;
+  replayed: number;
+  corrupted: number;
+  link: NativeLinkCounters;
+}
+
+/** Memory native code may touch; pins the ArrayBuffer while work refers to it. */
+export interface NativeRegion {
+  readonly bytes: number;
+}
+
+export interface NativeQp {
+  readonly id: number;
+  /** One external ArrayBuffer: the chunk bitmaps of all slots, slot s at s * bitmapStride bytes. */
+  readonly bitmaps: ArrayBuffer;
+  readonly bitmapStride: number;
+  postReceive(message: number, region: NativeRegion | null, offset: number, bytes: number): number;
+  /** Status, plus 16 when the message is complete after it. */
+  setLength(message: number, bytes: number): number;
+  complete(message: number): number;
+  chunkExpand(message: number, chunk: number, bits: BigUint64Array): number;
+  /** The value, or undefined until every fragment arrived. */
+  userImmediate(message: number): number | undefined;
+  chunksDone(message: number): number;
+  openSend(message: number, bytes: number, immediate: number): number;
+  postSend(
+    message: number,
+    workRequest: number,
+    region: NativeRegion | null,
+    sourceOffset: number,
+    firstChunk: number,
+    bytes: number,
+  ): number;
+  closeSend(message: number): number;
+  sendControl(kind: number, bytes: Uint8Array, length: number): number;
+  lastHeardNs(): number;
+  counters(): NativeCounters;
+  setLink(link: NativeLink): number;
+  close(): void;
+}
+
+/** Where drain() and advance() leave events: `words` as Uint32[8 * n], `times` the same memory as Float64[4 * n]. */
+export interface NativeEvents {
+  readonly words: Uint32Array;
+  readonly times: Float64Array;
+  readonly control: Uint8Array;
+}
+
+export interface NativeWorld {
+  addLink(link: NativeLink): number;
+  setLink(index: number, link: NativeLink): number;
+  linkCounters(index: number): NativeLinkCounters;
+  createQp(config: NativeQpConfig): NativeQp;
+  connect(a: NativeQp, b: NativeQp, linkAb: number, linkBa: number): number;
+  nowNs(): number;
+  /** Runs to the next event or to limitNs (Infinity allowed); drains events into `events`, returns how many. */
+  advance(limitNs: number): number;
+  idle(): boolean;
+  readonly events: NativeEvents;
+  close(): void;
+}
+
+export interface NativeUdpOptions {
+  address: string;
+  port: number;
+  channels: number;
+  socketBufferBytes: number;
+  allowGso: boolean;
+  allowGro: boolean;
+}
+
+export interface NativeUdpContext {
+  readonly capabilities: {
+    gso: boolean;
+    gro: boolean;
+    ipv6: boolean;
+    receiveBufferBytes: number;
+    sendBufferBytes: number;
+    payloadBytesMax: number;
+  };
+  addresses(): { address: string; port: number }[];
+  createQp(config: NativeQpConfig, receiveKey: bigint): NativeQp;
+  connect(
+    qp: NativeQp,
+    peer: { address: string; port: number }[],
+    sendKey: bigint,
+    link: NativeLink,
+    seed: number,
+  ): number;
+  nowNs(): number;
+  /** Drains events into `events`, returns how many; call until 0. */
+  drain(): number;
+  readonly events: NativeEvents;
+  unknownDatagrams(): number;
+  close(): void;
+}
+
+export interface NativeAddon {
+  /** Pins `buffer` (an ArrayBuffer or a view of one). */
+  createRegion(buffer: ArrayBuffer | ArrayBufferView): NativeRegion;
+  /** Page-aligned, zeroed memory owned by native code; `buffer` is an external ArrayBuffer over it. */
+  allocateRegion(bytes: number): NativeRegion & { readonly buffer: ArrayBuffer };
+  /** No memory, only a length. */
+  phantomRegion(bytes: number): NativeRegion;
+  createWorld(seed: number, progressIntervalNs: number): NativeWorld;
+  /** Throws {code: errno name, call} on failure. `wake` is called on the JavaScript thread when events wait. */
+  createUdpContext(options: NativeUdpOptions, wake: () => void): NativeUdpContext;
+}
+
+export function addon(): NativeAddon {
+  return loadAddon() as NativeAddon;
+}
