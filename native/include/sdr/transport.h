@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -48,12 +49,16 @@ class EventQueue {
   size_t drain(Event* out, size_t max_events, uint8_t* control);
   bool empty() const;
   uint64_t control_dropped() const;
+  // `release(qp, message)` is called by drain(), with no lock held, for every progress event that leaves, before
+  // drain returns: the transport clears that message's pending mark there. Set once, before the first push.
+  void on_progress_drained(std::function<void(uint32_t qp, uint32_t message)> release);
 
  private:
   mutable std::mutex mutex_;
   std::vector<Event> events_;
   std::vector<uint8_t> control_;
   uint64_t control_dropped_ = 0;
+  std::function<void(uint32_t, uint32_t)> release_;
 };
 
 struct QpConfig {
@@ -68,6 +73,7 @@ struct QpCounters {
   uint64_t wire_bytes_sent = 0;                  // with headers and control, without link overhead
   uint64_t control_sent = 0, control_received = 0;
   uint64_t bad_key = 0, bad_checksum = 0, truncated = 0, replayed = 0, corrupted = 0;  // datagrams ignored, by reason
+  uint64_t send_errors = 0;  // datagrams the operating system refused to send (lost, as on a path)
 };
 
 // One end of a connection. All calls come from the JavaScript thread.
