@@ -135,7 +135,7 @@ function quietFlags(folder) {
   return existsSync(join(root, folder, "Makefile")) ? ["--no-print-directory", "-s"] : [];
 }
 
-export function nativeTestFolder(sanitize) {
+function nativeTestFolder(sanitize) {
   return sanitize === "" ? "build-native" : `build-${sanitize.replace(/[^a-z]+/g, "-")}`;
 }
 
@@ -172,8 +172,14 @@ const commands = {
   start,
   test,
   build,
-  native: () => (install(), buildNative()),
-  ts: () => (install(), buildTs()),
+  native: () => {
+    install();
+    buildNative();
+  },
+  ts: () => {
+    install();
+    buildTs();
+  },
   "native-tests": ([sanitize = ""]) => nativeTests(sanitize),
   bench,
 };
@@ -195,4 +201,4 @@ function main([name = "", ...args]) {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = main(process.argv.slice(2));
+process.exitCode = main(process.argv.slice(2));
