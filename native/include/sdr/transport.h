@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "sdr/engine.h"
@@ -38,27 +39,35 @@ struct Event {  // 32 bytes; JavaScript reads it as Uint32[8] / Float64[4]
 static_assert(sizeof(Event) == 32);
 
 // Bounded, many producers, one consumer. A control datagram that does not fit is dropped and counted (that
-// costs time only); other events are bounded by their nature and never dropped.
+// costs time only); other events are bounded by their nature and never dropped: injected by the work requests
+// outstanding, progress by one a message (a push while one is pending only updates its value), error by one a
+// queue pair.
 class EventQueue {
  public:
   static constexpr size_t kControlBytesMax = 1 << 20;
-  bool push(const Event& event);  // true when the queue was empty before: the consumer must be woken
+  static constexpr size_t kControlEventsMax = 1 << 15;
+  // True when the queue was empty before: the consumer must be woken. A progress event of a (qp, message) that
+  // has one waiting is merged into it: the value becomes 1 when either is 1, the time stays the earlier one.
+  bool push(const Event& event);
   bool push_control(uint32_t qp, int64_t time_ns, const uint8_t* bytes, size_t size);  // same result
   // Moves up to max_events out; control bytes are copied to `control` (kControlBytesMax bytes) and `extra`
   // rewritten to offsets in it. Progress events release their message's pending mark as they leave.
   size_t drain(Event* out, size_t max_events, uint8_t* control);
   bool empty() const;
+  size_t size() const;
   uint64_t control_dropped() const;
-  // `release(qp, message)` is called by drain(), with no lock held, for every progress event that leaves, before
-  // drain returns: the transport clears that message's pending mark there. Set once, before the first push.
-  void on_progress_drained(std::function<void(uint32_t qp, uint32_t message)> release);
 
  private:
+  bool append(const Event& event);
+
   mutable std::mutex mutex_;
-  std::vector<Event> events_;
-  std::vector<uint8_t> control_;
+  std::vector<Event> events_;    // [begin_, end) are waiting
+  size_t begin_ = 0;
+  std::vector<uint8_t> control_;  // bodies of the waiting control events, in order
+  size_t control_events_ = 0;
+  std::unordered_map<uint64_t, uint64_t> progress_;  // (qp, message) -> sequence number of its waiting event
+  uint64_t drained_ = 0;         // events that ever left: the sequence number of events_[begin_]
   uint64_t control_dropped_ = 0;
-  std::function<void(uint32_t, uint32_t)> release_;
 };
 
 struct QpConfig {
