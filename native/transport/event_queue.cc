@@ -49,6 +49,16 @@ bool EventQueue::push_control(uint32_t qp, int64_t time_ns, const uint8_t* bytes
 }
 
 size_t EventQueue::drain(Event* out, size_t max_events, uint8_t* control) {
+  const size_t count = take(out, max_events, control);
+  if (release_) {
+    for (size_t i = 0; i < count; i++) {
+      if (out[i].type == type_of(EventType::progress)) release_(out[i].qp, out[i].message);
+    }
+  }
+  return count;
+}
+
+size_t EventQueue::take(Event* out, size_t max_events, uint8_t* control) {
   const std::lock_guard lock(mutex_);
   const size_t count = std::min(max_events, events_.size() - begin_);
   size_t control_bytes = 0;
@@ -87,6 +97,10 @@ size_t EventQueue::size() const {
 uint64_t EventQueue::control_dropped() const {
   const std::lock_guard lock(mutex_);
   return control_dropped_;
+}
+
+void EventQueue::on_progress_drained(std::function<void(uint32_t, uint32_t)> release) {
+  release_ = std::move(release);
 }
 
 }  // namespace sdr

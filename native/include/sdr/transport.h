@@ -56,9 +56,13 @@ class EventQueue {
   bool empty() const;
   size_t size() const;
   uint64_t control_dropped() const;
+  // `release(qp, message)` is called by drain(), with no lock held, for every progress event that leaves, before
+  // drain returns: the transport clears that message's pending mark there. Set once, before the first push.
+  void on_progress_drained(std::function<void(uint32_t qp, uint32_t message)> release);
 
  private:
   bool append(const Event& event);
+  size_t take(Event* out, size_t max_events, uint8_t* control);
 
   mutable std::mutex mutex_;
   std::vector<Event> events_;    // [begin_, end) are waiting
@@ -68,6 +72,7 @@ class EventQueue {
   std::unordered_map<uint64_t, uint64_t> progress_;  // (qp, message) -> sequence number of its waiting event
   uint64_t drained_ = 0;         // events that ever left: the sequence number of events_[begin_]
   uint64_t control_dropped_ = 0;
+  std::function<void(uint32_t, uint32_t)> release_;
 };
 
 struct QpConfig {
