@@ -48,7 +48,10 @@ class UdpContext {
  public:
   // `wake` is called from any thread when the event queue became non-empty. Null on error.
   static std::unique_ptr<UdpContext> create(const UdpOptions& options, std::function<void()> wake, UdpError* error);
-  ~UdpContext();  // closes queue pairs and sockets, joins threads
+  ~UdpContext();  // shutdown(), then frees the queue pairs' memory
+  // Closes queue pairs and sockets, joins threads; no region is touched afterwards. The engines' bitmaps stay readable
+  // until the context is destroyed. Idempotent.
+  void shutdown();
 
   const UdpCapabilities& capabilities() const;
   std::vector<UdpAddress> addresses() const;  // one a channel

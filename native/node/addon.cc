@@ -1,0 +1,64 @@
+// The Node.js binding: translation only. Entry points are typed in src/transport/native.ts.
+#include <napi.h>
+
+#include "node/environment.h"
+#include "node/queue_pair.h"
+#include "node/region.h"
+#include "node/udp_context.h"
+#include "node/world.h"
+
+namespace sdr::node {
+
+void ReleaseQueue::push(Napi::ObjectReference&& reference) {
+  const std::lock_guard lock(mutex_);
+  if (abandoned_) reference.SuppressDestruct();
+  waiting_.push_back(std::move(reference));
+}
+
+void ReleaseQueue::drain() {
+  std::vector<Napi::ObjectReference> gone;
+  const std::lock_guard lock(mutex_);
+  gone.swap(waiting_);
+}
+
+void ReleaseQueue::abandon() {
+  const std::lock_guard lock(mutex_);
+  abandoned_ = true;
+  for (auto& reference : waiting_) reference.SuppressDestruct();
+}
+
+namespace {
+
+// Threads end before the environment does: a native thread that writes into a freed buffer would abort the process.
+void clean_up(Environment* environment) {
+  while (!environment->open_contexts.empty()) (*environment->open_contexts.begin())->shut();
+  environment->releases->drain();
+  environment->releases->abandon();
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* environment = new Environment;
+  env.SetInstanceData(environment);
+  env.AddCleanupHook(clean_up, environment);
+  environment->region = Napi::Persistent(RegionWrap::define(env));
+  environment->queue_pair = Napi::Persistent(QueuePairWrap::define(env));
+  environment->world = Napi::Persistent(WorldWrap::define(env));
+  environment->udp_context = Napi::Persistent(UdpContextWrap::define(env));
+
+  exports.Set("createRegion", Napi::Function::New(env, RegionWrap::create));
+  exports.Set("allocateRegion", Napi::Function::New(env, RegionWrap::allocate));
+  exports.Set("phantomRegion", Napi::Function::New(env, RegionWrap::phantom));
+  exports.Set("createWorld", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+                return Environment::of(info.Env()).world.New({info[0], info[1]});
+              }));
+  exports.Set("createUdpContext", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+                return Environment::of(info.Env()).udp_context.New({info[0], info[1]});
+              }));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(sdr_rdma, init)
+
+}  // namespace sdr::node

@@ -1,0 +1,177 @@
+#include "node/queue_pair.h"
+
+#include "node/region.h"
+#include "node/values.h"
+
+namespace sdr::node {
+
+namespace {
+
+Napi::Value status(Napi::Env env, sdr_status value) { return Napi::Number::New(env, static_cast<int>(value)); }
+
+constexpr int kCompleteFlag = 16;  // setLength: the message is complete
+
+}  // namespace
+
+Napi::Function QueuePairWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeQueuePair",
+                     {InstanceMethod("postReceive", &QueuePairWrap::post_receive),
+                      InstanceMethod("setLength", &QueuePairWrap::set_length),
+                      InstanceMethod("complete", &QueuePairWrap::complete),
+                      InstanceMethod("chunkExpand", &QueuePairWrap::chunk_expand),
+                      InstanceMethod("userImmediate", &QueuePairWrap::user_immediate),
+                      InstanceMethod("chunksDone", &QueuePairWrap::chunks_done),
+                      InstanceMethod("openSend", &QueuePairWrap::open_send),
+                      InstanceMethod("postSend", &QueuePairWrap::post_send),
+                      InstanceMethod("closeSend", &QueuePairWrap::close_send),
+                      InstanceMethod("sendControl", &QueuePairWrap::send_control),
+                      InstanceMethod("lastHeardNs", &QueuePairWrap::last_heard),
+                      InstanceMethod("counters", &QueuePairWrap::counters),
+                      InstanceMethod("setLink", &QueuePairWrap::set_link),
+                      InstanceMethod("close", &QueuePairWrap::close)});
+}
+
+Napi::Object QueuePairWrap::create(Napi::Env env, std::shared_ptr<void> owner, QueuePair* qp,
+                                   std::function<void()> destroy) {
+  Napi::Object object = Environment::of(env).queue_pair.New({});
+  QueuePairWrap* self = Unwrap(object);
+  self->owner_ = std::move(owner);
+  self->qp_ = qp;
+  self->destroy_ = std::move(destroy);
+  // The views may outlive this object: they keep the owner (and so the engine's memory) until detached by shut().
+  const sdr_bitmap_slab slab = sdr_rx_bitmaps(qp->engine());
+  auto* hold = new std::shared_ptr<void>(self->owner_);
+  auto bitmaps = Napi::ArrayBuffer::New(
+      env, slab.base, slab.bytes, [](Napi::BasicEnv, void*, std::shared_ptr<void>* held) { delete held; }, hold);
+  self->bitmaps_ = Napi::Persistent(bitmaps);
+  object.Set("id", Napi::Number::New(env, qp->id()));
+  object.Set("bitmaps", bitmaps);
+  object.Set("bitmapStride", Napi::Number::New(env, static_cast<double>(slab.stride)));
+  return object;
+}
+
+QueuePairWrap& QueuePairWrap::unwrap(const Napi::Value& value) {
+  const Napi::Env env = value.Env();
+  if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(Environment::of(env).queue_pair.Value()))
+    throw Napi::TypeError::New(env, "not a queue pair");
+  QueuePairWrap& self = *Unwrap(value.As<Napi::Object>());
+  self.native(env);
+  return self;
+}
+
+QueuePair& QueuePairWrap::native(Napi::Env env) const {
+  if (qp_ == nullptr) throw Napi::Error::New(env, "the queue pair is closed");
+  return *qp_;
+}
+
+// Collected without close: bitmap views may still be out, so the memory stays with the owner; only the traffic ends.
+QueuePairWrap::~QueuePairWrap() {
+  if (qp_ != nullptr) qp_->close();
+}
+
+void QueuePairWrap::shut() {
+  if (qp_ == nullptr) return;
+  QueuePair* qp = qp_;
+  qp_ = nullptr;
+  qp->close();
+  Napi::ArrayBuffer bitmaps = bitmaps_.Value();
+  if (!bitmaps.IsEmpty() && !bitmaps.IsDetached()) bitmaps.Detach();
+  bitmaps_.Reset();
+  if (destroy_) destroy_();
+  destroy_ = nullptr;
+  owner_.reset();
+}
+
+Napi::Value QueuePairWrap::post_receive(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return status(env, native(env).post_receive(whole32(info[0], "message"), RegionWrap::unwrap(info[1]),
+                                              whole(info[2], "offset"), whole(info[3], "bytes")));
+}
+
+Napi::Value QueuePairWrap::set_length(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  bool done = false;
+  const sdr_status result = native(env).set_length(whole32(info[0], "message"), whole(info[1], "bytes"), &done);
+  return Napi::Number::New(env, static_cast<int>(result) + (done ? kCompleteFlag : 0));
+}
+
+Napi::Value QueuePairWrap::complete(const Napi::CallbackInfo& info) {
+  return status(info.Env(), native(info.Env()).complete(whole32(info[0], "message")));
+}
+
+Napi::Value QueuePairWrap::chunk_expand(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_biguint64_array)
+    throw Napi::TypeError::New(env, "bits is not a BigUint64Array");
+  auto bits = info[2].As<Napi::BigUint64Array>();
+  return status(env, sdr_rx_chunk_expand(native(env).engine(), whole32(info[0], "message"), whole32(info[1], "chunk"),
+                                         bits.Data(), bits.ElementLength()));
+}
+
+Napi::Value QueuePairWrap::user_immediate(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  uint32_t value = 0;
+  if (!sdr_rx_user_immediate(native(env).engine(), whole32(info[0], "message"), &value)) return env.Undefined();
+  return Napi::Number::New(env, value);
+}
+
+Napi::Value QueuePairWrap::chunks_done(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  sdr_rx_progress progress{};
+  if (sdr_rx_progress_get(native(env).engine(), whole32(info[0], "message"), &progress) != SDR_OK)
+    return Napi::Number::New(env, 0);
+  return Napi::Number::New(env, progress.chunks_done);
+}
+
+Napi::Value QueuePairWrap::open_send(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return status(env, native(env).open_send(whole32(info[0], "message"), whole(info[1], "bytes"),
+                                           whole32(info[2], "immediate")));
+}
+
+Napi::Value QueuePairWrap::post_send(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return status(env, native(env).post_send(whole32(info[0], "message"), whole32(info[1], "workRequest"),
+                                           RegionWrap::unwrap(info[2]), whole(info[3], "sourceOffset"),
+                                           whole32(info[4], "firstChunk"), whole(info[5], "bytes")));
+}
+
+Napi::Value QueuePairWrap::close_send(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const sdr_status result = native(env).close_send(whole32(info[0], "message"));
+  Environment::of(env).releases->drain();
+  return status(env, result);
+}
+
+Napi::Value QueuePairWrap::send_control(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const uint32_t kind = whole32(info[0], "kind");
+  if (kind == 0) throw Napi::TypeError::New(env, "kind 0 is data");
+  if (!info[1].IsTypedArray()) throw Napi::TypeError::New(env, "bytes is not a Uint8Array");
+  const auto bytes = info[1].As<Napi::Uint8Array>();
+  const uint32_t length = whole32(info[2], "length");
+  if (length > bytes.ByteLength()) throw Napi::TypeError::New(env, "length is beyond the array");
+  const auto packet_kind = kind < kPacketKinds ? static_cast<PacketKind>(kind) : PacketKind::other;
+  return status(env, native(env).send_control(packet_kind, bytes.Data(), length));
+}
+
+Napi::Value QueuePairWrap::last_heard(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(native(info.Env()).last_heard_ns()));
+}
+
+Napi::Value QueuePairWrap::counters(const Napi::CallbackInfo& info) {
+  QueuePair& qp = native(info.Env());
+  return from_counters(info.Env(), qp.counters(), qp.link_counters());
+}
+
+Napi::Value QueuePairWrap::set_link(const Napi::CallbackInfo& info) {
+  return status(info.Env(), native(info.Env()).set_link(to_link(info[0])));
+}
+
+Napi::Value QueuePairWrap::close(const Napi::CallbackInfo& info) {
+  shut();
+  Environment::of(info.Env()).releases->drain();
+  return info.Env().Undefined();
+}
+
+}  // namespace sdr::node

@@ -1,0 +1,96 @@
+#include "node/region.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "node/values.h"
+
+namespace sdr::node {
+
+Napi::Function RegionWrap::define(Napi::Env env) { return DefineClass(env, "NativeRegion", {}); }
+
+Napi::Object RegionWrap::wrap(Napi::Env env, RegionRef region) {
+  Napi::Object object = Environment::of(env).region.New({});
+  object.Set("bytes", Napi::Number::New(env, static_cast<double>(region->bytes)));
+  Unwrap(object)->region_ = std::move(region);
+  return object;
+}
+
+Napi::Value RegionWrap::create(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Environment& environment = Environment::of(env);
+  environment.releases->drain();
+  const Napi::Value value = info[0];
+  Napi::ArrayBuffer buffer;
+  size_t offset = 0, bytes = 0;
+  if (value.IsArrayBuffer()) {
+    buffer = value.As<Napi::ArrayBuffer>();
+    bytes = buffer.ByteLength();
+  } else if (value.IsTypedArray()) {
+    const auto view = value.As<Napi::TypedArray>();
+    if (!view.Get("buffer").IsArrayBuffer()) throw Napi::TypeError::New(env, "the view's buffer is not an ArrayBuffer");
+    buffer = view.ArrayBuffer();
+    offset = view.ByteOffset();
+    bytes = view.ByteLength();
+  } else if (value.IsDataView()) {
+    const auto view = value.As<Napi::DataView>();
+    buffer = view.ArrayBuffer();
+    offset = view.ByteOffset();
+    bytes = view.ByteLength();
+  } else {
+    throw Napi::TypeError::New(env, "not an ArrayBuffer or a view of one");
+  }
+  if (buffer.IsDetached()) throw Napi::TypeError::New(env, "the ArrayBuffer is detached");
+
+  // The last native reference may go on any thread; the JavaScript one is then queued for this thread.
+  auto* plain = new Region{static_cast<uint8_t*>(buffer.Data()) + offset, bytes};
+  auto pin = std::make_shared<Napi::ObjectReference>(Napi::Persistent(buffer.As<Napi::Object>()));
+  RegionRef region(plain, [pin, releases = environment.releases](const Region* gone) {
+    delete gone;
+    releases->push(std::move(*pin));
+  });
+  Napi::Object object = wrap(env, std::move(region));
+  Unwrap(object)->buffer_ = Napi::Weak(buffer.As<Napi::Object>());
+  return object;
+}
+
+Napi::Value RegionWrap::allocate(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const uint64_t bytes = whole(info[0], "bytes");
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t mapped = bytes == 0 ? page : (bytes + page - 1) / page * page;
+  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw Napi::RangeError::New(env, "the system has no " + std::to_string(bytes) + " bytes");
+#ifdef MADV_HUGEPAGE
+  if (mapped >= (4u << 20)) madvise(memory, mapped, MADV_HUGEPAGE);
+#endif
+  RegionRef region(new Region{static_cast<uint8_t*>(memory), bytes}, [mapped](const Region* gone) {
+    munmap(gone->base, mapped);
+    delete gone;
+  });
+  Napi::Object object = wrap(env, region);
+  auto* hold = new RegionRef(region);
+  object.Set("buffer", Napi::ArrayBuffer::New(
+                           env, memory, bytes, [](Napi::BasicEnv, void*, RegionRef* held) { delete held; }, hold));
+  return object;
+}
+
+Napi::Value RegionWrap::phantom(const Napi::CallbackInfo& info) {
+  return wrap(info.Env(), std::make_shared<const Region>(Region{nullptr, whole(info[0], "bytes")}));
+}
+
+RegionRef RegionWrap::unwrap(const Napi::Value& value) {
+  if (value.IsNull() || value.IsUndefined()) return nullptr;
+  const Napi::Env env = value.Env();
+  if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(Environment::of(env).region.Value()))
+    throw Napi::TypeError::New(env, "not a memory region");
+  RegionWrap* self = Unwrap(value.As<Napi::Object>());
+  if (!self->buffer_.IsEmpty()) {
+    const Napi::Value buffer = self->buffer_.Value();
+    if (buffer.IsArrayBuffer() && buffer.As<Napi::ArrayBuffer>().IsDetached())
+      throw Napi::TypeError::New(env, "the region's ArrayBuffer was detached");
+  }
+  return self->region_;
+}
+
+}  // namespace sdr::node

@@ -1,0 +1,204 @@
+#include "node/values.h"
+
+namespace sdr::node {
+
+namespace {
+
+[[noreturn]] void wrong(Napi::Env env, const std::string& what) { throw Napi::TypeError::New(env, what); }
+
+double field(const Napi::Object& object, const char* name) { return number(object.Get(name), name); }
+
+Distribution to_distribution(const Napi::Object& object) {
+  const Napi::Value value = object.Get("distribution");
+  if (value.IsUndefined()) return Distribution::uniform;
+  const std::string text = value.ToString();
+  if (text == "uniform") return Distribution::uniform;
+  if (text == "normal") return Distribution::normal;
+  if (text == "pareto") return Distribution::pareto;
+  if (text == "paretonormal") return Distribution::paretonormal;
+  wrong(object.Env(), "distribution " + text + " is unknown");
+}
+
+LossModel to_loss(const Napi::Object& object) {
+  const Napi::Value value = object.Get("loss");
+  if (value.IsUndefined()) return LossModel::none;
+  const std::string text = value.ToString();
+  if (text == "none") return LossModel::none;
+  if (text == "bernoulli") return LossModel::bernoulli;
+  if (text == "gilbert_elliott") return LossModel::gilbert_elliott;
+  if (text == "by_size") return LossModel::by_size;
+  if (text == "trace") return LossModel::trace;
+  wrong(object.Env(), "loss " + text + " is unknown");
+}
+
+double probability(const Napi::Object& object, const char* name, double otherwise = 0) {
+  const double value = number_or(object, name, otherwise);
+  if (!(value >= 0 && value <= 1)) wrong(object.Env(), std::string(name) + " is not within 0..1");
+  return value;
+}
+
+// Finite, 0..2^53.
+double magnitude(const Napi::Object& object, const char* name) {
+  const double value = number_or(object, name, 0);
+  if (!(value >= 0 && value <= kIntegerMax)) wrong(object.Env(), std::string(name) + " is out of range");
+  return value;
+}
+
+void read_loss_details(const Napi::Object& object, LinkConfig* link) {
+  if (const Napi::Value sizes = object.Get("lossBySize"); sizes.IsArray()) {
+    const auto list = sizes.As<Napi::Array>();
+    for (uint32_t i = 0; i < list.Length(); i++) {
+      const auto pair = list.Get(i).As<Napi::Array>();
+      link->loss_by_size.emplace_back(whole32(pair.Get(0u), "lossBySize bytes"),
+                                      number(pair.Get(1u), "lossBySize probability"));
+    }
+  }
+  if (const Napi::Value trace = object.Get("lossTrace"); trace.IsTypedArray()) {
+    const auto bytes = trace.As<Napi::Uint8Array>();
+    link->loss_trace =
+        std::make_shared<const std::vector<uint8_t>>(bytes.Data(), bytes.Data() + bytes.ElementLength());
+  }
+  if (const Napi::Value drops = object.Get("drops"); drops.IsArray()) {
+    const auto list = drops.As<Napi::Array>();
+    for (uint32_t i = 0; i < list.Length(); i++) {
+      const auto rule = list.Get(i).As<Napi::Object>();
+      const uint32_t kind = whole32(rule.Get("kind"), "drop kind");
+      if (kind >= kPacketKinds) wrong(object.Env(), "drop kind is out of range");
+      link->drops.push_back({static_cast<PacketKind>(kind), whole(rule.Get("first"), "drop first"),
+                             whole(rule.Get("last"), "drop last")});
+    }
+  }
+}
+
+}  // namespace
+
+double number(const Napi::Value& value, const char* name) {
+  if (!value.IsNumber()) wrong(value.Env(), std::string(name) + " is not a number");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+uint64_t whole(const Napi::Value& value, const char* name) {
+  const double n = number(value, name);
+  if (!(n >= 0 && n <= kIntegerMax) || n != std::floor(n))
+    wrong(value.Env(), std::string(name) + " is not a whole number from 0 to 2^53-1");
+  return static_cast<uint64_t>(n);
+}
+
+uint32_t whole32(const Napi::Value& value, const char* name) {
+  const uint64_t n = whole(value, name);
+  if (n > UINT32_MAX) wrong(value.Env(), std::string(name) + " is above 2^32-1");
+  return static_cast<uint32_t>(n);
+}
+
+double number_or(const Napi::Object& object, const char* name, double otherwise) {
+  const Napi::Value value = object.Get(name);
+  return value.IsUndefined() ? otherwise : number(value, name);
+}
+
+LinkConfig to_link(const Napi::Value& value) {
+  if (!value.IsObject()) wrong(value.Env(), "link is not an object");
+  const auto object = value.As<Napi::Object>();
+  LinkConfig link;
+  link.rate_bps = magnitude(object, "rateBps");
+  link.packet_overhead_bytes = static_cast<int32_t>(number_or(object, "packetOverheadBytes", 0));
+  link.delay_ns = static_cast<int64_t>(magnitude(object, "delayNs"));
+  link.jitter_ns = static_cast<int64_t>(magnitude(object, "jitterNs"));
+  link.delay_correlation = probability(object, "delayCorrelation");
+  link.distribution = to_distribution(object);
+  link.loss = to_loss(object);
+  link.loss_probability = probability(object, "lossProbability");
+  link.loss_correlation = probability(object, "lossCorrelation");
+  link.ge_p = probability(object, "geP");
+  link.ge_r = probability(object, "geR");
+  link.ge_loss_bad = probability(object, "geLossBad", 1);
+  link.ge_loss_good = probability(object, "geLossGood");
+  link.duplicate_probability = probability(object, "duplicateProbability");
+  link.duplicate_correlation = probability(object, "duplicateCorrelation");
+  link.corrupt_probability = probability(object, "corruptProbability");
+  link.corrupt_correlation = probability(object, "corruptCorrelation");
+  link.reorder_probability = probability(object, "reorderProbability");
+  link.reorder_correlation = probability(object, "reorderCorrelation");
+  link.reorder_gap = static_cast<uint32_t>(magnitude(object, "reorderGap"));
+  link.limit_packets = static_cast<uint32_t>(magnitude(object, "limitPackets"));
+  read_loss_details(object, &link);
+  return link;
+}
+
+QpConfig to_qp_config(const Napi::Value& value) {
+  if (!value.IsObject()) wrong(value.Env(), "queue pair configuration is not an object");
+  const auto object = value.As<Napi::Object>();
+  QpConfig config;
+  sdr_geometry& g = config.geometry;
+  g.packet_bytes = whole32(object.Get("packetBytes"), "packetBytes");
+  g.packets_per_chunk = whole32(object.Get("packetsPerChunk"), "packetsPerChunk");
+  g.slots = whole32(object.Get("slots"), "slots");
+  g.generations = whole32(object.Get("generations"), "generations");
+  g.channels = whole32(object.Get("channels"), "channels");
+  g.max_message_bytes = whole(object.Get("maxMessageBytes"), "maxMessageBytes");
+  const auto split = object.Get("split").As<Napi::Array>();
+  g.split.message_bits = static_cast<uint8_t>(whole32(split.Get(0u), "split[0]"));
+  g.split.packet_bits = static_cast<uint8_t>(whole32(split.Get(1u), "split[1]"));
+  g.split.user_bits = static_cast<uint8_t>(whole32(split.Get(2u), "split[2]"));
+  config.rate_bps = field(object, "rateBps");
+  config.work_requests_max = whole32(object.Get("workRequestsMax"), "workRequestsMax");
+  return config;
+}
+
+namespace {
+
+Napi::Value count(Napi::Env env, uint64_t n) { return Napi::Number::New(env, static_cast<double>(n)); }
+
+Napi::Array by_kind(Napi::Env env, const std::array<uint64_t, kPacketKinds>& counts) {
+  auto list = Napi::Array::New(env, kPacketKinds);
+  for (uint32_t i = 0; i < kPacketKinds; i++) list.Set(i, count(env, counts[i]));
+  return list;
+}
+
+}  // namespace
+
+Napi::Object from_link_counters(Napi::Env env, const LinkCounters& c) {
+  auto object = Napi::Object::New(env);
+  object.Set("offered", count(env, c.offered));
+  object.Set("offeredBytes", count(env, c.offered_bytes));
+  object.Set("dropped", count(env, c.dropped));
+  object.Set("queueDropped", count(env, c.queue_dropped));
+  object.Set("duplicated", count(env, c.duplicated));
+  object.Set("corrupted", count(env, c.corrupted));
+  object.Set("reordered", count(env, c.reordered));
+  object.Set("offeredByKind", by_kind(env, c.offered_by_kind));
+  object.Set("droppedByKind", by_kind(env, c.dropped_by_kind));
+  return object;
+}
+
+Napi::Object from_counters(Napi::Env env, const QpCounters& c, const LinkCounters& link) {
+  static constexpr const char* kSteps[SDR_STEP_KINDS] = {"packets", "chunks",  "messages",  "duplicates", "late",
+                                                         "badQueue", "badSlot", "badPacket", "badLength"};
+  auto object = Napi::Object::New(env);
+  for (size_t i = 0; i < SDR_STEP_KINDS; i++) object.Set(kSteps[i], count(env, c.steps[i]));
+  object.Set("packetsSent", count(env, c.packets_sent));
+  object.Set("bytesSent", count(env, c.bytes_sent));
+  object.Set("wireBytesSent", count(env, c.wire_bytes_sent));
+  object.Set("controlSent", count(env, c.control_sent));
+  object.Set("controlReceived", count(env, c.control_received));
+  object.Set("badKey", count(env, c.bad_key));
+  object.Set("badChecksum", count(env, c.bad_checksum));
+  object.Set("truncated", count(env, c.truncated));
+  object.Set("replayed", count(env, c.replayed));
+  object.Set("corrupted", count(env, c.corrupted));
+  object.Set("link", from_link_counters(env, link));
+  return object;
+}
+
+EventSlab::EventSlab(Napi::Env env) {
+  auto memory = Napi::ArrayBuffer::New(env, kEventsMax * sizeof(Event));
+  auto control = Napi::ArrayBuffer::New(env, EventQueue::kControlBytesMax);
+  events_ = static_cast<Event*>(memory.Data());
+  control_ = static_cast<uint8_t*>(control.Data());
+  auto object = Napi::Object::New(env);
+  object.Set("words", Napi::Uint32Array::New(env, kEventsMax * 8, memory, 0));
+  object.Set("times", Napi::Float64Array::New(env, kEventsMax * 4, memory, 0));
+  object.Set("control", Napi::Uint8Array::New(env, EventQueue::kControlBytesMax, control, 0));
+  object_ = Napi::Persistent(object);
+}
+
+}  // namespace sdr::node

@@ -1,0 +1,41 @@
+// JavaScript values to C++ and back, checked: a wrong type throws TypeError naming the argument.
+#pragma once
+
+#include <napi.h>
+
+#include <cmath>
+#include <string>
+
+#include "sdr/transport.h"
+
+namespace sdr::node {
+
+constexpr double kIntegerMax = 9007199254740991.0;  // 2^53 - 1
+
+double number(const Napi::Value& value, const char* name);
+// A whole number 0..2^53-1.
+uint64_t whole(const Napi::Value& value, const char* name);
+uint32_t whole32(const Napi::Value& value, const char* name);
+// Optional fields of an options object.
+double number_or(const Napi::Object& object, const char* name, double otherwise);
+
+LinkConfig to_link(const Napi::Value& value);
+QpConfig to_qp_config(const Napi::Value& value);
+Napi::Object from_link_counters(Napi::Env env, const LinkCounters& counters);
+Napi::Object from_counters(Napi::Env env, const QpCounters& counters, const LinkCounters& link);
+
+// The memory that events are drained into: Event[kEventsMax] seen as Uint32Array and Float64Array, and control bytes.
+class EventSlab {
+ public:
+  static constexpr size_t kEventsMax = 2048;
+  explicit EventSlab(Napi::Env env);
+  Napi::Object object() const { return object_.Value(); }
+  size_t drain(EventQueue& queue) { return queue.drain(events_, kEventsMax, control_); }
+
+ private:
+  Napi::ObjectReference object_;
+  Event* events_ = nullptr;
+  uint8_t* control_ = nullptr;
+};
+
+}  // namespace sdr::node
