@@ -27,6 +27,10 @@ struct DropRule {
   uint64_t first, last;
 };
 
+inline constexpr double kLinkRateMinBps = 1, kLinkRateMaxBps = 1e15;
+inline constexpr int64_t kLinkDelayMaxNs = 1'000'000'000'000'000;  // 11 days
+inline constexpr size_t kLinkTableMax = 4096;  // drop rules; points of loss_by_size
+
 // Probabilities and correlations are 0..1.
 struct LinkConfig {
   double rate_bps = 0;  // 0: infinite
@@ -37,16 +41,18 @@ struct LinkConfig {
   LossModel loss = LossModel::none;
   double loss_probability = 0, loss_correlation = 0;
   double ge_p = 0, ge_r = 0, ge_loss_bad = 1, ge_loss_good = 0;  // netem gemodel p r 1-h 1-k
-  std::vector<std::pair<uint32_t, double>> loss_by_size;  // (payload bytes, probability), ascending; log-linear between
-  std::shared_ptr<const std::vector<uint8_t>> loss_trace;  // one byte a packet, non-zero = lost; repeats
+  std::vector<std::pair<uint32_t, double>> loss_by_size;  // (payload bytes, probability), ascending; log p linear in bytes between, clamped outside
+  std::shared_ptr<const std::vector<uint8_t>> loss_trace;  // one byte a data packet, non-zero = lost; repeats; other kinds pass
   double duplicate_probability = 0, duplicate_correlation = 0;
   double corrupt_probability = 0, corrupt_correlation = 0;
   double reorder_probability = 0, reorder_correlation = 0;  // such a packet skips the delay, as in netem
-  uint32_t reorder_gap = 0;
+  uint32_t reorder_gap = 0;  // at least this many packets from one such packet to the next; 0 is 1
   uint32_t limit_packets = 0;  // queue limit before the serialiser, tail drop; 0: none
   std::vector<DropRule> drops;
   // True when a packet passes unchanged at once: transports may bypass the link.
   bool is_clear() const;
+  // Ranges, table order and sizes. A Link asserts it; whoever takes settings from outside checks it first.
+  bool is_valid() const;
 };
 
 // What becomes of one packet.
