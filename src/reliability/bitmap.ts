@@ -9,7 +9,11 @@ export class ChunkBitmap {
   }
 
   has(chunk: number): boolean {
-    return chunk >= 0 && chunk < this.chunkCount && ((this.words[chunk >>> 5] as number) >>> (chunk & 31)) % 2 === 1;
+    return (
+      chunk >= 0 &&
+      chunk < this.chunkCount &&
+      ((this.words[chunk >>> 5] as number) >>> (chunk & 31)) % 2 === 1
+    );
   }
 
   /** First clear bit at or after `from`, or chunkCount. */
@@ -34,7 +38,7 @@ export class ChunkBitmap {
       word = (words[index] as number) ^ invert;
     }
     const bit = (index << 5) + 31 - Math.clz32(word & -word);
-    return bit < chunkCount ? bit : chunkCount;
+    return Math.min(bit, chunkCount);
   }
 
   /** Last set bit, or -1. Starts the search at the end and stops at `downTo`. */

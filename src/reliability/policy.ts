@@ -9,10 +9,14 @@
  * The sender's session works on one message from the receiver's clear-to-send until `state` is "done" or
  * "failed"; the receiver's from the sender's START (which tells the length) until the sender's DONE.
  * The queue pair repeats CTS, START and CLOSE itself; sessions deal in ACK, NACK and their own frames.
+ * Sessions do not know their message's number: they put 0 into `message`, and the driver puts the true one in its
+ * place when it encodes (last argument of `encodeFrame`). A frame from pollControl is the driver's to keep: it
+ * refers to no live memory.
  */
+
+import type { SdrError } from "../base/errors.ts";
 import type { ChunkBitmap } from "./bitmap.ts";
 import type { ControlFrame } from "./frames.ts";
-import type { SdrError } from "../base/errors.ts";
 
 /** What is known of the path; one object a queue pair, live: read it when you decide. */
 export interface PathEstimate {
