@@ -32,7 +32,7 @@ export interface NativeLink {
   geR?: number;
   geLossBad?: number;
   geLossGood?: number;
-  lossBySize?: [number, number][];
+  lossBySize?: readonly (readonly [number, number])[];
   lossTrace?: Uint8Array;
   duplicateProbability?: number;
   duplicateCorrelation?: number;
@@ -43,7 +43,7 @@ export interface NativeLink {
   reorderGap?: number;
   limitPackets?: number;
   /** kind: a PacketKind number. */
-  drops?: { kind: number; first: number; last: number }[];
+  drops?: readonly { readonly kind: number; readonly first: number; readonly last: number }[];
 }
 
 export interface NativeQpConfig {
