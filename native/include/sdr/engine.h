@@ -26,6 +26,8 @@ enum {
   SDR_PACKET_BYTES_MAX = 65000,
   SDR_PACKETS_PER_CHUNK_MAX = 65536,
 };
+/* Of one receive side's bitmaps, all slots together; committed only as far as messages are posted. */
+#define SDR_RX_BYTES_MAX (UINT64_C(1) << 30)
 
 /* Results of calls on the control path (post, complete ...). */
 typedef enum sdr_status {
@@ -55,13 +57,17 @@ typedef struct sdr_geometry {
   uint32_t slots;             /* messages in flight, 1..2^message_bits and <= SDR_SLOTS_MAX */
   uint32_t generations;       /* 1..SDR_GENERATIONS_MAX */
   uint32_t channels;          /* 1..SDR_CHANNELS_MAX */
-  uint64_t max_message_bytes; /* refused (SDR_TOO_LARGE) when its packets exceed 2^packet_bits */
+  uint64_t max_message_bytes; /* refused (SDR_TOO_LARGE) when its packets exceed 2^packet_bits, or
+                                 the bitmaps of all slots SDR_RX_BYTES_MAX */
   sdr_split split;
 } sdr_geometry;
 
 sdr_status sdr_geometry_check(const sdr_geometry *geometry);
 
-/* One packet as the sender must emit it. Pure function of its arguments: no state. */
+/* One packet as the sender must emit it. Pure function of its arguments: no state.
+ * `message` is its number, `packet` below 2^packet_bits counts within the message. With F fragments
+ * (sdr_split_fragments) packet p carries bits [f * user_bits, (f + 1) * user_bits) of `user_immediate`,
+ * f = p % F, low bits first; bits beyond 31 are 0. A packet beyond the message has 0 bytes. */
 typedef struct sdr_tx_packet {
   uint32_t queue;     /* generation * channels + channel; channel = packet % channels */
   uint32_t immediate;
@@ -98,18 +104,31 @@ typedef struct sdr_rx sdr_rx;
 sdr_status sdr_rx_create(const sdr_geometry *geometry, sdr_rx **out);
 void sdr_rx_destroy(sdr_rx *rx);
 
+/* post, set_length, complete and the views below belong to one thread at a time, the workers may be
+ * others. */
 /* Posts the next receive. `message` must be the next number, else SDR_OUT_OF_ORDER; SDR_BUSY while the
  * message that had the slot before is not completed. `buffer` NULL is a phantom receive (bitmaps only).
- * `bytes` is the most the sender may write; 0 is allowed. */
+ * `bytes` is the most the sender may write; 0 is allowed. The buffer stays the caller's and must live
+ * until sdr_rx_complete has returned. SDR_TOO_LARGE beyond max_message_bytes; SDR_CLOSED when all
+ * 2^32 - 1 numbers are used up. The slot's bitmap is cleared here, as far as `bytes` reach. */
 sdr_status sdr_rx_post(sdr_rx *rx, uint32_t message, void *buffer, uint64_t bytes);
-/* Tells the message's true length once the sender announced it (<= posted bytes). At most once.
- * Returns via *complete whether the message is complete after it (a zero-length one always is). */
+/* Tells the message's true length once the sender announced it (<= posted bytes, else SDR_TOO_LARGE).
+ * At most once: the same length again changes nothing, another one is SDR_INVALID.
+ * Returns via *complete whether the message is complete after it (a zero-length one always is). When a
+ * worker completes it at the same moment, just one of the two says so: the worker by SDR_STEP_MESSAGE,
+ * or the first call of this function by *complete. A repeated call tells the present state.
+ * Until the length is known a packet may be short if it lies within the posted bytes. Packets beyond
+ * the true length are SDR_STEP_BAD_PACKET from then on and those before do not count; the chunk bits
+ * that they set stay set, beyond chunks_total. Never blocks. */
 sdr_status sdr_rx_set_length(sdr_rx *rx, uint32_t message, uint64_t bytes, bool *complete);
 /* Makes the slot inert at once. On return no worker will write to the buffer or the bitmaps again:
- * it waits for workers that are between sdr_rx_enter and sdr_rx_leave. */
+ * it waits for workers that are between sdr_rx_enter and sdr_rx_leave, so a worker that calls it inside
+ * its own batch would wait for itself. The bits stay readable until the slot is posted again.
+ * SDR_CLOSED when the message is not posted now. */
 sdr_status sdr_rx_complete(sdr_rx *rx, uint32_t message);
 
-/* Brackets a worker's batch; keep batches short (tens of microseconds). A worker may not block inside. */
+/* Brackets a worker's batch; keep batches short (tens of microseconds). A worker may not block inside.
+ * A program whose workers and control path are one thread needs neither. */
 void sdr_rx_enter(sdr_rx *rx, uint32_t worker);
 void sdr_rx_leave(sdr_rx *rx, uint32_t worker);
 
@@ -121,6 +140,8 @@ void *sdr_rx_place(sdr_rx *rx, const sdr_completion *completion, sdr_step *why);
 uint32_t sdr_rx_slot_message(const sdr_rx *rx, uint32_t slot);
 
 /* The receive worker's step. Lock-free; safe from several workers at once. Counts its result.
+ * `worker` is below channels (a trap otherwise) and names the calling thread: with one channel there is
+ * one worker, and the step relies on it.
  * `message_out` (may be NULL) gets the message number for PACKET, CHUNK, MESSAGE. */
 sdr_step sdr_rx_step(sdr_rx *rx, uint32_t worker, const sdr_completion *completion, uint32_t *message_out);
 
@@ -138,9 +159,11 @@ typedef struct sdr_rx_progress {
   uint32_t chunks_done;
   bool length_known, complete;
 } sdr_rx_progress;
+/* The calls by message number give SDR_CLOSED (false) when the message is not posted now. */
 sdr_status sdr_rx_progress_get(const sdr_rx *rx, uint32_t message, sdr_rx_progress *out);
 
-/* Packet bits of one chunk: ceil(packets_per_chunk / 64) words into `bits` (capacity in words). */
+/* Packet bits of one chunk: ceil(packets_per_chunk / 64) words into `bits` (capacity in words);
+ * SDR_INVALID when there is less room or no such chunk. Bits beyond the message are 0. */
 sdr_status sdr_rx_chunk_expand(const sdr_rx *rx, uint32_t message, uint32_t chunk, uint64_t *bits,
                                size_t words);
 /* The user immediate once every fragment has arrived; false until then (always false for messages of
