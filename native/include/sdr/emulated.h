@@ -15,7 +15,8 @@ class EmulatedWorld {
   EmulatedWorld(uint64_t seed, int64_t progress_interval_ns);
   ~EmulatedWorld();
 
-  // Links are shared by all queue pairs connected over them. Returns the link's index.
+  // Links are shared by all queue pairs connected over them. Returns the link's index; UINT32_MAX when the
+  // config is not valid.
   uint32_t add_link(const LinkConfig& config);
   sdr_status set_link(uint32_t link, const LinkConfig& config);
   LinkCounters link_counters(uint32_t link) const;

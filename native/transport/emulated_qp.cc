@@ -1,0 +1,181 @@
+// The calls of an emulated queue pair. What happens over time is in emulated_core.cc.
+#include <algorithm>
+#include <cassert>
+
+#include "transport/emulated_core.h"
+
+namespace sdr::emulated {
+
+Qp::Qp(Core& core, uint32_t id, const QpConfig& config, sdr_rx* rx)
+    : core_(core), id_(id), config_(config), rx_(rx), pace_source_(core.add_source(Core::SourceKind::pacer, id)),
+      sending_(config.geometry.slots), receiving_(config.geometry.slots) {
+  pacer_.set_rate(config.rate_bps);
+}
+
+Qp::~Qp() { sdr_rx_destroy(rx_); }
+
+Qp::Sending* Qp::sending(uint32_t message) {
+  Sending& slot = sending_[message % config_.geometry.slots];
+  return slot.open && slot.message == message ? &slot : nullptr;
+}
+
+Qp::Receiving* Qp::receiving(uint32_t message) {
+  Receiving& slot = receiving_[message % config_.geometry.slots];
+  return slot.posted && slot.message == message ? &slot : nullptr;
+}
+
+uint32_t Qp::packet_bytes_of(const Work& work, uint32_t packet) const {
+  const uint64_t packet_bytes = config_.geometry.packet_bytes;
+  return static_cast<uint32_t>(std::min(packet_bytes, work.message_bytes - packet * packet_bytes));
+}
+
+sdr_status Qp::post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes) {
+  if (closed_) return SDR_CLOSED;
+  if (region && (offset > region->bytes || bytes > region->bytes - offset)) return SDR_INVALID;
+  uint8_t* const base = region ? region->base : nullptr;
+  const sdr_status status = sdr_rx_post(rx_, message, base ? base + offset : nullptr, bytes);
+  if (status != SDR_OK) return status;
+  Receiving& slot = receiving_[message % config_.geometry.slots];
+  assert(!slot.posted);
+  slot = {std::move(region), message, true, base != nullptr, false};
+  return SDR_OK;
+}
+
+sdr_status Qp::set_length(uint32_t message, uint64_t bytes, bool* complete) {
+  if (closed_) return SDR_CLOSED;
+  Receiving* const slot = receiving(message);
+  if (!slot) return SDR_CLOSED;
+  const sdr_status status = sdr_rx_set_length(rx_, message, bytes, complete);
+  if (status == SDR_OK && *complete) slot->progress_armed = false;  // the result says it, no event will
+  return status;
+}
+
+sdr_status Qp::complete(uint32_t message) {
+  if (closed_) return SDR_CLOSED;
+  const sdr_status status = sdr_rx_complete(rx_, message);
+  if (status != SDR_OK) return status;
+  if (Receiving* const slot = receiving(message)) *slot = {};
+  return SDR_OK;
+}
+
+sdr_status Qp::open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) {
+  if (closed_) return SDR_CLOSED;
+  if (message_bytes > config_.geometry.max_message_bytes) return SDR_TOO_LARGE;
+  Sending& slot = sending_[message % config_.geometry.slots];
+  if (slot.open) return slot.message == message ? SDR_INVALID : SDR_BUSY;
+  slot = {message_bytes, message, user_immediate, true};
+  return SDR_OK;
+}
+
+sdr_status Qp::post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
+                         uint32_t first_chunk, uint64_t bytes) {
+  const Sending* const slot = sending(message);
+  if (closed_ || link_ == kNone || !slot) return SDR_CLOSED;
+  const uint64_t packet_bytes = config_.geometry.packet_bytes;
+  const uint64_t first_packet = uint64_t{first_chunk} * config_.geometry.packets_per_chunk;
+  // Both are checked against the message before they are multiplied or added.
+  if (bytes == 0 || bytes > slot->bytes || first_packet > slot->bytes / packet_bytes) return SDR_INVALID;
+  const uint64_t begin = first_packet * packet_bytes;
+  if (begin > slot->bytes - bytes) return SDR_INVALID;
+  // Only the message's last packet may be short.
+  if (bytes % packet_bytes != 0 && begin + bytes != slot->bytes) return SDR_INVALID;
+  if (region && (source_offset > region->bytes || bytes > region->bytes - source_offset)) return SDR_INVALID;
+  if (outstanding_ >= config_.work_requests_max) return SDR_BUSY;
+
+  const uint32_t index = core_.works_.take();
+  Work& work = core_.works_[index];
+  work.source = region && region->base ? region->base + source_offset : nullptr;
+  work.region = std::move(region);
+  work.message_bytes = slot->bytes;
+  work.message = message;
+  work.user_immediate = slot->user_immediate;
+  work.request = work_request;
+  work.owner = id_;
+  work.first_packet = static_cast<uint32_t>(first_packet);
+  work.packets = static_cast<uint32_t>((bytes + packet_bytes - 1) / packet_bytes);
+  work.sent = work.in_flight = 0;
+  work.in_use = work.queued = true;
+  work.reporting = work.dead = false;
+  outstanding_++;
+  works_.push(index);
+  core_.wake(*this);
+  return SDR_OK;
+}
+
+sdr_status Qp::close_send(uint32_t message) {
+  if (closed_) return SDR_CLOSED;
+  Sending* const slot = sending(message);
+  if (!slot) return SDR_CLOSED;
+  slot->open = false;
+  size_t kept = 0;
+  for (size_t i = 0; i < works_.size(); i++) {
+    const uint32_t index = works_[i];
+    Work& work = core_.works_[index];
+    if (work.message != message) {
+      works_[kept++] = index;
+      continue;
+    }
+    work.queued = false;
+    outstanding_--;
+    core_.release_if_unused(index);
+  }
+  works_.truncate(kept);
+  return SDR_OK;
+}
+
+sdr_status Qp::send_control(PacketKind kind, const uint8_t* bytes, size_t size) {
+  if (closed_ || link_ == kNone) return SDR_CLOSED;
+  if (kind == PacketKind::data || static_cast<size_t>(kind) >= kPacketKinds) return SDR_INVALID;
+  if (size > config_.geometry.packet_bytes) return SDR_TOO_LARGE;
+  if (controls_.size() >= kControlQueueMax) return SDR_BUSY;
+  const uint32_t index = core_.controls_.take();
+  ControlBody& body = core_.controls_[index];
+  body.bytes.assign(bytes, bytes + size);
+  body.kind = kind;
+  body.references = 1;
+  // A paced queue pair's pace is for data: its control goes into the link's queue at once.
+  if (is_paced()) {
+    core_.send_control_body(*this, index);
+  } else {
+    controls_.push(index);
+    core_.wake(*this);
+  }
+  return SDR_OK;
+}
+
+QpCounters Qp::counters() const {
+  QpCounters result = counters_;
+  sdr_rx_counters(rx_, result.steps.data());
+  return result;
+}
+
+LinkCounters Qp::link_counters() const {
+  return link_ == kNone ? LinkCounters{} : core_.links_[link_]->link.counters();
+}
+
+sdr_status Qp::set_link(const LinkConfig& config) {
+  return link_ == kNone ? SDR_CLOSED : core_.set_link(link_, config);
+}
+
+void Qp::close() {
+  if (closed_) return;
+  closed_ = true;
+  for (size_t i = 0; i < controls_.size(); i++) core_.release_control(controls_[i]);
+  controls_.clear();
+  for (size_t i = 0; i < works_.size(); i++) core_.works_[works_[i]].queued = false;
+  // Packets in flight refer to their work: it stays, without memory, until the last of them landed.
+  for (uint32_t index = 0; index < core_.works_.size(); index++) {
+    Work& work = core_.works_[index];
+    if (work.owner != id_ || work.dead || !work.in_use) continue;
+    work.dead = true;
+    work.region.reset();
+    work.source = nullptr;
+    core_.release_if_unused(index);
+  }
+  works_.clear();
+  core_.sources_.remove(pace_source_);
+  std::fill(sending_.begin(), sending_.end(), Sending{});
+  std::fill(receiving_.begin(), receiving_.end(), Receiving{});
+}
+
+}  // namespace sdr::emulated
