@@ -32,6 +32,19 @@ function stateWord(lane: number, seed: number, name: string): number {
   return mix(h ^ lane);
 }
 
+/** One step of xoshiro128**: advances the four words of `s`, returns the next number, 0 .. 2^32 - 1. */
+export function nextWord(s: Uint32Array): number {
+  const s1 = s[1]!;
+  const result = Math.imul(rotateLeft(Math.imul(s1, 5), 7), 9) >>> 0;
+  s[2]! ^= s[0]!;
+  s[3]! ^= s1;
+  s[1]! ^= s[2]!;
+  s[0]! ^= s[3]!;
+  s[2]! ^= s1 << 9;
+  s[3] = rotateLeft(s[3]!, 11);
+  return result;
+}
+
 export class Random {
   readonly seed: number;
   readonly name: string;
@@ -53,16 +66,7 @@ export class Random {
 
   /** Uniform over 0 .. 2^32 - 1. */
   uint32(): number {
-    const s = this.#s;
-    const s1 = s[1]!;
-    const result = Math.imul(rotateLeft(Math.imul(s1, 5), 7), 9) >>> 0;
-    s[2]! ^= s[0]!;
-    s[3]! ^= s1;
-    s[1]! ^= s[2]!;
-    s[0]! ^= s[3]!;
-    s[2]! ^= s1 << 9;
-    s[3] = rotateLeft(s[3]!, 11);
-    return result;
+    return nextWord(this.#s);
   }
 
   /** Uniform over [0, 1), with all 53 bits. */

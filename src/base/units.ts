@@ -117,13 +117,19 @@ export function parseTime(text: string, what = "time"): number {
   return Math.round(parseQuantity(text, quantity));
 }
 
+/** A decimal numeral over 100, rounded once: shifts the exponent instead of dividing. */
+function hundredth(numeral: string): number {
+  const [digits, exponent = "0"] = numeral.split("e");
+  return Number(`${digits}e${Number(exponent) - 2}`);
+}
+
 /** 0..1 from a percentage (`0.1%`) or a plain number (`1e-3`). Errors: INVALID_ARGUMENT. */
 export function parseProbability(text: string, what = "probability"): number {
   const parts = /^(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)(%?)$/.exec(
     text.trim().toLowerCase(),
   );
   if (parts === null) refuse(what, text, PROBABILITY_FORMS);
-  const value = parts[2] === "%" ? Number(parts[1]) / 100 : Number(parts[1]);
+  const value = parts[2] === "%" ? hundredth(parts[1]!) : Number(parts[1]);
   if (value > 1) {
     throw new SdrError(
       "INVALID_ARGUMENT",
@@ -238,7 +244,8 @@ const EXACT_SIZES: Scale = [
 
 /** Text that parseSize reads back as the same number of bytes. */
 export function sizeText(bytes: number): string {
-  return exact(bytes, EXACT_SIZES) || String(bytes);
+  const whole = EXACT_SIZES.filter(([factor]) => bytes % factor === 0);
+  return exact(bytes, whole) || String(bytes);
 }
 
 /** Text that parseRate reads back as the same rate; any finite rate above 0. */
@@ -251,10 +258,12 @@ export function timeText(ns: number): string {
   return exact(ns, EXACT_TIMES) || `${ns}ns`;
 }
 
-/** Text that parseProbability reads back as the same number: "0.1%" where exact, else "1e-7". */
+/** Text that parseProbability reads back as the same number: "0.1%" or, where shorter, "1e-7". */
 export function probabilityText(probability: number): string {
   if (probability === 0) return "0%";
-  const percent = Number((probability * 100).toPrecision(15));
-  const text = String(percent);
-  return percent / 100 === probability && !text.includes("e") ? `${text}%` : String(probability);
+  const plain = String(probability);
+  const percent = String(Number((probability * 100).toPrecision(15)));
+  const text = `${percent}%`;
+  if (percent.includes("e") || hundredth(percent) !== probability) return plain;
+  return text.length <= plain.length || probability >= 0.001 ? text : plain;
 }

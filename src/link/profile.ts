@@ -103,7 +103,13 @@ class Words {
       return parse(word, what);
     } catch (error) {
       if (!(error instanceof SdrError)) throw error;
-      refuse(this.term, `${what} "${word}" is not understood or out of range`);
+      const problem = error.message.replace(` (${error.remedy})`, "");
+      throw new SdrError(
+        "INVALID_ARGUMENT",
+        `link term "${this.term}": ${problem}`,
+        `${error.remedy}; the term is ${FORMS[this.term]}`,
+        { cause: error },
+      );
     }
   }
 
