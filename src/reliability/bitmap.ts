@@ -26,6 +26,16 @@ export class ChunkBitmap {
     return this.next(from, 0);
   }
 
+  /** First set bit in [from, limit), or `limit`, which is at most chunkCount: looks no further. */
+  nextSetBelow(from: number, limit: number): number {
+    const end = (limit + 31) >>> 5;
+    for (let index = from >>> 5, at = from; index < end; index++, at = index << 5) {
+      const word = ((this.words[index] as number) >>> (at & 31)) << (at & 31);
+      if (word !== 0) return Math.min((index << 5) + 31 - Math.clz32(word & -word), limit);
+    }
+    return limit;
+  }
+
   private next(from: number, invert: number): number {
     const { words, chunkCount } = this;
     if (from >= chunkCount) return chunkCount;

@@ -1,0 +1,244 @@
+/**
+ * Gap-triggered repair at the receiver: which chunks count as lost, and when to ask for them (again).
+ *
+ * A gap (a missing chunk below a completed one) counts as lost when it outlives the reordering window. The
+ * window starts small and grows to what the path is seen to do, as in RACK (RFC 8985 section 6.2): when a chunk
+ * that was asked for fills sooner than a repair could have come, it was only late. A chunk still missing an RTT
+ * and a window after it was asked for is asked for again. Behind the highest completed chunk there is no gap to
+ * see, so there silence is the sign: nothing new for a few times the usual interval.
+ */
+
+import type { Frontier, LossDetector } from "./acknowledger.ts";
+import type { ChunkBitmap } from "./bitmap.ts";
+import type { NackFrame } from "./frames.ts";
+import { FRAME_HEADER_BYTES } from "./frames.ts";
+import type { ChunkRange, SessionParams } from "./policy.ts";
+
+/** A repair cannot arrive sooner than this part of the least RTT after it was asked for. */
+export const REPAIR_RTT_FRACTION = 0.9;
+/** The window grows to this much more than the reordering seen, and to an RTT at most. */
+export const REORDER_MARGIN = 1.25;
+/** The window is never less than this part of the timers' granularity. */
+const REORDER_FLOOR_FRACTION = 1 / 4;
+/** Gaps are looked at this often in a window's time, but not more often than every GAP_SCAN_MIN_NS. */
+const GAP_SCANS_PER_WINDOW = 8;
+export const GAP_SCAN_MIN_NS = 5_000;
+/** Silence of this many usual intervals between progress reports means that the tail is lost. */
+export const TAIL_INTERVALS = 4;
+/** Tail NACKs that nothing came of before their interval doubles, and how often it does. */
+const TAIL_PATIENCE = 8;
+const TAIL_DOUBLINGS_MAX = 6;
+/** Room for this many gaps at first; doubles as needed, up to the message's chunks. */
+const GAPS_START = 64;
+
+const NOT_ASKED = -1;
+
+export interface GapDetectorOptions {
+  /** The reordering window's start, in least RTTs. */
+  readonly reorderRtts: number;
+}
+
+export class GapDetector implements LossDetector {
+  private readonly params: SessionParams;
+  private readonly tail: TailWatch;
+  private readonly windowMinNs: number;
+  private reorderNs = 0;
+  /** Missing chunks below the highest completed one, ascending; when each was noticed and last asked for. */
+  private chunks = new Uint32Array(0);
+  private noticedNs = new Float64Array(0);
+  private askedNs = new Float64Array(0);
+  private gaps = 0;
+  private scannedNs = -Infinity;
+  private dueNs = Infinity;
+  private readonly asks: ChunkRange[] = [];
+
+  constructor(params: SessionParams, options: GapDetectorOptions) {
+    const { path, rtoFloorNs } = params;
+    this.params = params;
+    this.windowMinNs = Math.max(
+      1,
+      Math.ceil(path.rttMinNs * options.reorderRtts),
+      Math.ceil(Math.min(rtoFloorNs, path.rttMinNs) * REORDER_FLOOR_FRACTION),
+    );
+    this.tail = new TailWatch(params);
+  }
+
+  /** How long a gap may last before it counts as lost. */
+  get windowNs(): number {
+    return Math.max(this.windowMinNs, Math.min(this.reorderNs, this.windowMaxNs()));
+  }
+
+  /** Where timers are coarser than the path is long, chunks may be late by as much. */
+  private windowMaxNs(): number {
+    return Math.max(this.params.path.rttNs, this.params.rtoFloorNs);
+  }
+
+  handleGap(first: number, count: number, nowNs: number): void {
+    this.reserve(this.gaps + count);
+    for (let chunk = first; chunk < first + count; chunk++) {
+      this.chunks[this.gaps] = chunk;
+      this.noticedNs[this.gaps] = nowNs;
+      this.askedNs[this.gaps] = NOT_ASKED;
+      this.gaps++;
+    }
+    this.dueNs = Math.min(this.dueNs, Math.max(nowNs + this.windowNs, this.nextScanNs()));
+  }
+
+  private reserve(count: number): void {
+    if (count <= this.chunks.length) return;
+    const room = Math.max(GAPS_START, 2 * this.chunks.length, count);
+    const grow = <T extends Uint32Array | Float64Array>(to: T, from: T): T => {
+      to.set(from);
+      return to;
+    };
+    this.chunks = grow(new Uint32Array(room), this.chunks);
+    this.noticedNs = grow(new Float64Array(room), this.noticedNs);
+    this.askedNs = grow(new Float64Array(room), this.askedNs);
+  }
+
+  private nextScanNs(): number {
+    return (
+      this.scannedNs + Math.max(GAP_SCAN_MIN_NS, Math.ceil(this.windowNs / GAP_SCANS_PER_WINDOW))
+    );
+  }
+
+  handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): void {
+    this.tail.handleProgress(nowNs, this.windowNs);
+    if (this.gaps > 0 && nowNs >= this.nextScanNs()) this.scan(bitmap, nowNs);
+    this.checkTail(front, nowNs);
+  }
+
+  handleTimeout(bitmap: ChunkBitmap | undefined, front: Frontier, nowNs: number): void {
+    if (bitmap !== undefined && nowNs >= this.dueNs) this.scan(bitmap, nowNs);
+    this.checkTail(front, nowNs);
+  }
+
+  /** Forgets gaps that have filled, learns from those that filled by themselves, asks for what is due. */
+  private scan(bitmap: ChunkBitmap, nowNs: number): void {
+    const { rttNs, rttMinNs } = this.params.path;
+    const repairNs = rttMinNs * REPAIR_RTT_FRACTION;
+    const askAgainNs = Math.ceil(rttNs) + this.windowNs;
+    let kept = 0;
+    let dueNs = Infinity;
+    for (let i = 0; i < this.gaps; i++) {
+      const chunk = this.chunks[i] as number;
+      const noticed = this.noticedNs[i] as number;
+      let asked = this.askedNs[i] as number;
+      if (bitmap.has(chunk)) {
+        // Whether it was asked for or not: sooner than a repair, so it was on its way all the time.
+        if (asked === NOT_ASKED || nowNs < asked + repairNs) this.learn(nowNs - noticed);
+        continue;
+      }
+      const chunkDueNs = asked === NOT_ASKED ? noticed + this.windowNs : asked + askAgainNs;
+      if (nowNs >= chunkDueNs) {
+        this.ask(chunk, 1);
+        asked = nowNs;
+      }
+      this.chunks[kept] = chunk;
+      this.noticedNs[kept] = noticed;
+      this.askedNs[kept] = asked;
+      kept++;
+      dueNs = Math.min(dueNs, asked === nowNs ? nowNs + askAgainNs : chunkDueNs);
+    }
+    this.gaps = kept;
+    this.scannedNs = nowNs;
+    this.dueNs = Math.max(dueNs, this.nextScanNs());
+  }
+
+  private learn(extentNs: number): void {
+    this.reorderNs = Math.max(this.reorderNs, Math.ceil(extentNs * REORDER_MARGIN));
+  }
+
+  private checkTail(front: Frontier, nowNs: number): void {
+    const first = front.highest + 1;
+    const count = front.chunkCount - first;
+    this.tail.armed = count > 0;
+    if (count > 0 && this.tail.handleTimeout(nowNs, this.windowNs)) this.ask(first, count);
+  }
+
+  private ask(first: number, count: number): void {
+    const last = this.asks[this.asks.length - 1];
+    if (last !== undefined && last.first + last.count === first)
+      this.asks[this.asks.length - 1] = { first: last.first, count: last.count + count };
+    else this.asks.push({ first, count });
+  }
+
+  /** The next NACK: as many ranges as fit a frame, ascending. */
+  pollNack(): NackFrame | undefined {
+    const { asks } = this;
+    if (asks.length === 0) return undefined;
+    const room = Math.max(1, Math.floor((this.params.frameBytesMax - FRAME_HEADER_BYTES) / 8));
+    let end = 1;
+    while (end < asks.length && end < room) {
+      const last = asks[end - 1] as ChunkRange;
+      if ((asks[end] as ChunkRange).first < last.first + last.count) break;
+      end++;
+    }
+    return { kind: "nack", message: 0, ranges: asks.splice(0, end) };
+  }
+
+  nextTimeoutNs(): number {
+    const gapNs = this.gaps > 0 ? this.dueNs : Infinity;
+    return Math.min(gapNs, this.tail.nextTimeoutNs(this.windowNs));
+  }
+}
+
+/** Watches for silence while chunks behind the highest completed one are missing. */
+class TailWatch {
+  /** Whether there is a tail to wait for. */
+  armed = true;
+  private readonly params: SessionParams;
+  /** Usual time between progress reports: quick to grow, slow to shrink. */
+  private intervalNs: number;
+  private progressNs: number;
+  private firedNs = 0;
+  private fires = 0;
+
+  constructor(params: SessionParams) {
+    this.params = params;
+    this.progressNs = params.startNs;
+    const chunkNs = (params.chunkBytes * 8e9) / params.path.rateBps;
+    this.intervalNs = Number.isFinite(chunkNs) ? chunkNs : 0;
+  }
+
+  handleProgress(nowNs: number, windowNs: number): void {
+    const gapNs = nowNs - this.progressNs;
+    // The silence before a repair says nothing about the usual interval; anything sooner does.
+    const repaired =
+      this.fires > 0 && nowNs >= this.firedNs + this.params.path.rttMinNs * REPAIR_RTT_FRACTION;
+    if (!repaired && gapNs > 0) {
+      const sampleNs = Math.min(gapNs, this.idleMaxNs(windowNs));
+      const gain = sampleNs > this.intervalNs ? 1 / 2 : 1 / 32;
+      this.intervalNs += (sampleNs - this.intervalNs) * gain;
+    }
+    this.fires = 0;
+    this.progressNs = nowNs;
+  }
+
+  private idleMaxNs(windowNs: number): number {
+    return Math.max(windowNs, Math.ceil(this.params.path.rttNs), this.params.rtoFloorNs);
+  }
+
+  private idleNs(windowNs: number): number {
+    const { path, rtoFloorNs } = this.params;
+    const usualNs = Math.ceil(this.intervalNs * TAIL_INTERVALS);
+    const floorNs = Math.min(rtoFloorNs, Math.ceil(path.rttNs));
+    return Math.min(Math.max(usualNs, windowNs, floorNs), this.idleMaxNs(windowNs));
+  }
+
+  nextTimeoutNs(windowNs: number): number {
+    if (!this.armed) return Infinity;
+    const idleNs = this.idleNs(windowNs);
+    if (this.fires === 0) return this.progressNs + idleNs;
+    const doublings = Math.min(Math.max(0, this.fires - TAIL_PATIENCE), TAIL_DOUBLINGS_MAX);
+    return this.firedNs + (Math.ceil(this.params.path.rttNs) + idleNs) * 2 ** doublings;
+  }
+
+  /** True when the tail is to be asked for now. */
+  handleTimeout(nowNs: number, windowNs: number): boolean {
+    if (nowNs < this.nextTimeoutNs(windowNs)) return false;
+    this.fires++;
+    this.firedNs = nowNs;
+    return true;
+  }
+}
