@@ -2,11 +2,13 @@
 export * from "./acknowledger.ts";
 export * from "./bitmap.ts";
 export * from "./chunk-table.ts";
+export * from "./codec.ts";
 export * from "./frames.ts";
 export * from "./gap-detector.ts";
 export * from "./go-back-n.ts";
 export type * from "./policy.ts";
 export * from "./registry.ts";
+export * from "./replay-window.ts";
 export * from "./retransmission-guard.ts";
 export * from "./rtt.ts";
 export * from "./selective-repeat.ts";
