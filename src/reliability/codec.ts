@@ -32,6 +32,8 @@ export interface DecodedFrames extends Iterable<DecodedFrame> {
   readonly reason: string | undefined;
 }
 
+/** By the number on the wire. */
+const CLOSE_SCOPES = ["connection", "send", "receive"] as const;
 const CLOSE_BYTES = 16;
 const CTS_NAME_AT = 20;
 const START_NAME_AT = 25;
@@ -101,7 +103,7 @@ export function encodeFrame(
 }
 
 function hasMessage(frame: ControlFrame): boolean {
-  if (frame.kind === "close") return frame.scope === "message";
+  if (frame.kind === "close") return frame.scope !== "connection";
   return frame.kind !== "ping" && frame.kind !== "pong";
 }
 
@@ -145,7 +147,7 @@ function encodeBody(frame: ControlFrame, view: DataView, at: number): void {
       fillZero(view, at + PING_FIXED_BYTES, frame.padding);
       return;
     case "close":
-      view.setUint8(at + 12, frame.scope === "connection" ? 1 : 0);
+      view.setUint8(at + 12, CLOSE_SCOPES.indexOf(frame.scope));
       view.setUint8(at + 13, 0);
       view.setUint16(at + 14, frame.reason);
       return;
@@ -334,9 +336,9 @@ function decodePing(view: DataView, kind: "ping" | "pong", message: number): Pin
 
 function decodeClose(view: DataView, message: number): CloseFrame | string {
   if (view.byteLength !== CLOSE_BYTES) return "close: length";
-  const scope = view.getUint8(12);
-  if (scope > 1 || view.getUint8(13) !== 0) return "close: scope";
-  if (scope === 1 && message !== 0) return "close: message number";
+  const scope = CLOSE_SCOPES[view.getUint8(12)];
+  if (scope === undefined || view.getUint8(13) !== 0) return "close: scope";
+  if (scope === "connection" && message !== 0) return "close: message number";
   const reason = view.getUint16(14);
-  return { kind: "close", message, scope: scope === 1 ? "connection" : "message", reason };
+  return { kind: "close", message, scope, reason };
 }

@@ -15,7 +15,7 @@
  *   nack   12 {u32 first, u32 count} pairs to the end of the frame, at least one
  *   done   nothing
  *   ping, pong   12 u64 timeNs   20 zeros to the end of the frame
- *   close  12 u8 scope (0 message, 1 connection)   13 u8 0   14 u16 reason
+ *   close  12 u8 scope (0 connection, 1 send, 2 receive)   13 u8 0   14 u16 reason
  *   64 and up   12 the policy's payload
  * A policy name is at most 64 bytes of printable ASCII. A u64 above 2^53 - 1 is refused.
  */
@@ -29,8 +29,12 @@ export const ACK_FIXED_BYTES = 32;
 export const PING_FIXED_BYTES = 20;
 /** `latestChunk` of an ACK that offers no RTT sample. */
 export const NO_CHUNK = 0xffffffff;
-/** Kinds from here on are a policy's own; their payload is opaque to us. */
+/**
+ * Kinds from here on are a policy's own; their payload is opaque to us. Below POLICY_KIND_TO_SENDER_MIN they go from
+ * the message's sender to its receiver, from there on the other way (message numbers count each direction).
+ */
 export const POLICY_KIND_MIN = 64;
+export const POLICY_KIND_TO_SENDER_MIN = 128;
 
 export const FRAME_KINDS = {
   cts: 1,
@@ -95,11 +99,14 @@ export interface PingFrame {
   readonly padding: number;
 }
 
-/** scope "message": this message is given up; "connection": the queue pair goes away. `reason`: an error number of src/base/errors.ts, 0 for none. */
+/**
+ * scope "send": the sender gives this message up; "receive": its receiver does; "connection": the queue pair goes
+ * away (message 0). `reason`: an error number of src/base/errors.ts, 0 for none.
+ */
 export interface CloseFrame {
   readonly kind: "close";
   readonly message: number;
-  readonly scope: "message" | "connection";
+  readonly scope: "connection" | "send" | "receive";
   readonly reason: number;
 }
 
