@@ -434,7 +434,9 @@ export function describeLink(profile: LinkProfile): string {
     share(link.corruptProbability, "corrupted"),
     share(link.reorderProbability, "reordered"),
     link.limitPackets === undefined ? undefined : `queue of ${link.limitPackets} packets`,
-    link.drops === undefined ? undefined : `${link.drops.length} drop rules`,
+    link.drops === undefined
+      ? undefined
+      : `${link.drops.length} drop rule${link.drops.length === 1 ? "" : "s"}`,
   ];
   return parts.filter((part) => part !== undefined).join(", ") || "no impairment";
 }
