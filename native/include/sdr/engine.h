@@ -27,7 +27,7 @@ enum {
   SDR_PACKETS_PER_CHUNK_MAX = 65536,
 };
 /* Of one receive side's bitmaps, all slots together; committed only as far as messages are posted. */
-#define SDR_RX_BYTES_MAX (UINT64_C(1) << 30)
+#define SDR_RX_BYTES_MAX (UINT64_C(768) << 20)
 
 /* Results of calls on the control path (post, complete ...). */
 typedef enum sdr_status {
