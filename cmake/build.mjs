@@ -1,6 +1,7 @@
 // Installs, builds, tests and starts the project. Plain Node: it runs before anything is installed.
 //   node cmake/build.mjs start | test [vitest arguments] | build | native | ts | bench [arguments]
 //   node cmake/build.mjs native-tests [sanitizers, e.g. address,undefined or thread]
+//   node cmake/build.mjs native-test-programs
 // Every step is incremental: what is up to date is not done again.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -139,6 +140,10 @@ function nativeTestFolder(sanitize) {
   return sanitize === "" ? "build-native" : `build-${sanitize.replace(/[^a-z]+/g, "-")}`;
 }
 
+function nativeTestPrograms() {
+  buildPlain("build-native", "");
+}
+
 function nativeTests(sanitize) {
   const folder = nativeTestFolder(sanitize);
   step(`building native tests in ${folder}`);
@@ -149,7 +154,7 @@ function nativeTests(sanitize) {
 function test(args) {
   build();
   step("building native tests in build-native");
-  buildPlain("build-native", "");
+  nativeTestPrograms();
   // vitest last: its summary ends the output. test/native.test.ts runs the native programs.
   runPackage("vitest/vitest.mjs", ["run", ...args]);
 }
@@ -181,6 +186,7 @@ const commands = {
     buildTs();
   },
   "native-tests": ([sanitize = ""]) => nativeTests(sanitize),
+  "native-test-programs": nativeTestPrograms,
   bench,
 };
 
