@@ -1,0 +1,143 @@
+/** Queue pair attributes (paper Table 1's sdr_qp_attr, in this SDK's units), their defaults and limits. */
+import { check, SdrError } from "../base/errors.ts";
+import type { NativeQpConfig } from "../transport/native.ts";
+import type { Capabilities } from "../transport/transport.ts";
+
+export interface QueuePairAttributes {
+  /** Payload bytes of a packet (the MTU attribute). Default: what the transport's path takes. */
+  readonly packetBytes?: number;
+  /** One bit of the bitmap; a multiple of packetBytes. Default: the multiple nearest to 64 KiB. */
+  readonly chunkBytes?: number;
+  /** Largest message. Default: 1 GiB, or what the split allows if that is less. */
+  readonly maxMessageBytes?: number;
+  /** Messages in flight in each direction (slots). Default 64. */
+  readonly maxMessages?: number;
+  /** Bytes injected and not yet acknowledged. Default: what the peer's socket holds plus rate x RTT. */
+  readonly maxInFlightBytes?: number;
+  /** Immediate split: message id, packet offset and user fragment bits; adds to 32. Default [10, 18, 4]. */
+  readonly split?: readonly [number, number, number];
+  /** Lives of a slot that late packets are told apart by. Default 4. */
+  readonly generations?: number;
+  /** Pacing of data in bit/s. Default: unpaced. */
+  readonly rateBps?: number;
+  readonly sendEnabled?: boolean;
+  readonly receiveEnabled?: boolean;
+  /** A peer silent for this long, while something is pending, is reported as PEER_UNREACHABLE. Default 5 s. */
+  readonly peerTimeoutNs?: number;
+  /** No retransmission timer is shorter. Default 10 ms on real clocks, 100 µs in virtual time. */
+  readonly rtoFloorNs?: number;
+}
+
+export type ResolvedAttributes = Required<Omit<QueuePairAttributes, "maxInFlightBytes">> & {
+  readonly maxInFlightBytes: number | undefined;
+  readonly packetsPerChunk: number;
+};
+
+export const LIMITS = {
+  chunkBytesMax: 2 ** 30,
+  packetsPerChunkMax: 65_536,
+  messagesMax: 1024,
+  generationsMax: 64,
+  messageBytesMax: 2 ** 50,
+  peerTimeoutNsMax: 3_600e9,
+  /** Work requests posted and not yet injected. */
+  workRequestsMax: 256,
+} as const;
+
+const CHUNK_BYTES = 65_536;
+const MESSAGE_BYTES = 2 ** 30;
+
+function whole(name: string, value: number, min: number, max: number): number {
+  check(
+    Number.isSafeInteger(value) && value >= min && value <= max,
+    `${name} ${value} is not valid`,
+    `use a whole number from ${min} to ${max}`,
+  );
+  return value;
+}
+
+function checkSplit(split: readonly [number, number, number]): void {
+  const [message, packet, user] = split;
+  check(
+    split.length === 3 &&
+      split.every((bits) => Number.isInteger(bits) && bits >= 0) &&
+      message + packet + user === 32 &&
+      message >= 1 &&
+      packet >= 1 &&
+      user <= 16,
+    `split ${split.join("+")} is not valid`,
+    "message, packet and user bits add to 32; message and packet at least 1, user at most 16",
+  );
+}
+
+/** The split with the most message ids that still carries messages of `bytes`. Throws TOO_LARGE when none does. */
+export function splitFor(bytes: number, packetBytes: number): readonly [number, number, number] {
+  const packets = Math.max(1, Math.ceil(bytes / packetBytes));
+  const bits = Math.max(18, Math.ceil(Math.log2(packets)));
+  if (bits === 18) return [10, 18, 4];
+  if (bits <= 22) return [8, 22, 2];
+  if (bits <= 28) return [32 - bits, bits, 0];
+  throw new SdrError("TOO_LARGE", `${bytes} B is more than 2^28 packets of ${packetBytes} B`, "use larger packets or several messages");
+}
+
+/** Fills in defaults and checks everything; throws INVALID_ARGUMENT or TOO_LARGE naming the attribute. */
+export function resolveAttributes(given: QueuePairAttributes, capabilities: Capabilities): ResolvedAttributes {
+  const packetBytes = whole(
+    "packetBytes",
+    given.packetBytes ?? capabilities.packetBytesDefault,
+    capabilities.packetBytesMin,
+    capabilities.packetBytesMax,
+  );
+  const chunkBytes = given.chunkBytes ?? packetBytes * Math.max(1, Math.round(CHUNK_BYTES / packetBytes));
+  whole("chunkBytes", chunkBytes, 1, LIMITS.chunkBytesMax);
+  const packetsPerChunk = chunkBytes / packetBytes;
+  check(
+    Number.isInteger(packetsPerChunk) && packetsPerChunk <= LIMITS.packetsPerChunkMax,
+    `chunkBytes ${chunkBytes} is not 1 to ${LIMITS.packetsPerChunkMax} packets of ${packetBytes} B`,
+    `use a multiple of ${packetBytes}, such as ${packetBytes * Math.max(1, Math.round(chunkBytes / packetBytes))}`,
+  );
+  const split = given.split ?? ([10, 18, 4] as const);
+  checkSplit(split);
+  const addressable = packetBytes * 2 ** split[1];
+  const maxMessageBytes = whole("maxMessageBytes", given.maxMessageBytes ?? Math.min(MESSAGE_BYTES, addressable), 0, LIMITS.messageBytesMax);
+  if (maxMessageBytes > addressable) {
+    throw new SdrError(
+      "TOO_LARGE",
+      `maxMessageBytes ${maxMessageBytes} does not fit ${split[1]} packet bits of ${packetBytes} B packets (${addressable} B)`,
+      `use split [${splitFor(maxMessageBytes, packetBytes).join(", ")}] or larger packets`,
+    );
+  }
+  const slotsMax = Math.min(LIMITS.messagesMax, 2 ** split[0]);
+  const { rateBps = Number.POSITIVE_INFINITY } = given;
+  check(rateBps > 0, `rateBps ${rateBps} is not valid`, "use bit/s above 0, or leave it out");
+  if (given.maxInFlightBytes !== undefined) whole("maxInFlightBytes", given.maxInFlightBytes, 1, LIMITS.messageBytesMax);
+  return {
+    packetBytes,
+    chunkBytes,
+    packetsPerChunk,
+    split,
+    maxMessageBytes,
+    maxMessages: whole("maxMessages", given.maxMessages ?? Math.min(64, slotsMax), 1, slotsMax),
+    maxInFlightBytes: given.maxInFlightBytes,
+    generations: whole("generations", given.generations ?? 4, 1, LIMITS.generationsMax),
+    rateBps,
+    sendEnabled: given.sendEnabled ?? true,
+    receiveEnabled: given.receiveEnabled ?? true,
+    peerTimeoutNs: whole("peerTimeoutNs", given.peerTimeoutNs ?? 5e9, 1, LIMITS.peerTimeoutNsMax),
+    rtoFloorNs: whole("rtoFloorNs", given.rtoFloorNs ?? (capabilities.virtualTime ? 100_000 : 10_000_000), 1, 60e9),
+  };
+}
+
+export function toNativeConfig(attributes: ResolvedAttributes, channels: number): NativeQpConfig {
+  return {
+    packetBytes: attributes.packetBytes,
+    packetsPerChunk: attributes.packetsPerChunk,
+    slots: attributes.maxMessages,
+    generations: attributes.generations,
+    channels,
+    maxMessageBytes: attributes.maxMessageBytes,
+    split: [...attributes.split],
+    rateBps: Number.isFinite(attributes.rateBps) ? attributes.rateBps : 0,
+    workRequestsMax: LIMITS.workRequestsMax,
+  };
+}

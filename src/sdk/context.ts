@@ -1,0 +1,69 @@
+/** A context: one transport's resources, and the queue pairs and memory regions made from it. */
+import { SdrError } from "../base/errors.ts";
+import type { LinkProfile } from "../link/profile.ts";
+import type { EmulatedWorld } from "../transport/emulated.ts";
+import type { Capabilities, Transport } from "../transport/transport.ts";
+import { UdpTransport, type UdpTransportOptions } from "../transport/udp.ts";
+import type { QueuePairAttributes } from "./attributes.ts";
+import { QueuePair } from "./queue-pair.ts";
+import { type BufferSource, MemoryRegion } from "./region.ts";
+
+export class Context implements Disposable {
+  readonly transport: Transport;
+  private readonly queuePairs = new Set<QueuePair>();
+  private closed = false;
+
+  private constructor(transport: Transport) {
+    this.transport = transport;
+  }
+
+  /**
+   * UDP sockets and their threads. Errors: ADDRESS_IN_USE, ACCESS_DENIED, INVALID_ARGUMENT, ENVIRONMENT.
+   */
+  static udp(options: UdpTransportOptions = {}): Context {
+    return new Context(new UdpTransport(options));
+  }
+
+  /** An endpoint in an emulated world; what it sends goes over `link`. */
+  static emulated(world: EmulatedWorld, link: LinkProfile = {}): Context {
+    return new Context(world.transport(link));
+  }
+
+  get capabilities(): Capabilities {
+    return this.transport.capabilities;
+  }
+
+  /** Nanoseconds of the transport's clock: virtual for emulated, monotonic for UDP. */
+  nowNs(): number {
+    return this.transport.nowNs();
+  }
+
+  /** Errors: INVALID_ARGUMENT, TOO_LARGE (a message that does not fit the split), CLOSED. */
+  createQueuePair(attributes: QueuePairAttributes = {}): QueuePair {
+    if (this.closed) throw new SdrError("CLOSED", "the context is closed", "make a new one");
+    const qp: QueuePair = new QueuePair(this.transport, attributes, () => this.queuePairs.delete(qp));
+    this.queuePairs.add(qp);
+    return qp;
+  }
+
+  /** Registers the application's memory; see MemoryRegion. */
+  register(source: BufferSource): MemoryRegion {
+    return MemoryRegion.register(source);
+  }
+
+  allocate(bytes: number): MemoryRegion {
+    return MemoryRegion.allocate(bytes);
+  }
+
+  /** Ends all queue pairs at once (pending work fails with CLOSED), closes sockets, joins threads. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    for (const qp of [...this.queuePairs]) qp[Symbol.dispose]();
+    this.transport.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

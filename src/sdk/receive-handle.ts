@@ -1,0 +1,216 @@
+/**
+ * One posted receive: a buffer with a live chunk bitmap beside it. Data may land as soon as the receive is posted
+ * and the CTS has reached the sender; the true length is known when the sender's START arrives.
+ */
+import { check, SdrError } from "../base/errors.ts";
+import { ChunkBitmap } from "../reliability/bitmap.ts";
+import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
+import { STATUS } from "../transport/native.ts";
+import type { QueuePair } from "./queue-pair.ts";
+import type { MemoryRegion } from "./region.ts";
+import { Deferred, News } from "./settle.ts";
+
+/** What drives a receive instead of the application. Called by the queue pair. */
+export interface ReceiveDriver {
+  started(nowNs: number): void;
+  /** After every batch of chunks, and once at the start. */
+  handleProgress(nowNs: number): void;
+  control(frame: ControlFrame, nowNs: number): void;
+  /** The sender has the final ACK. */
+  done(nowNs: number): void;
+  timeout(nowNs: number): void;
+  nextTimeoutNs(): number;
+  pollControl(nowNs: number): ControlFrame | undefined;
+  settle(nowNs: number): void;
+  failed(error: SdrError): void;
+  /** The slot is completed, but the final ACK is still repeated. */
+  readonly lingering: boolean;
+}
+
+export interface ReceiveOptions {
+  readonly region: MemoryRegion;
+  readonly offset?: number;
+  /** Most bytes the sender may write. Default: the rest of the region. */
+  readonly maxBytes?: number;
+  readonly policy?: string;
+}
+
+export interface ReceiveProgress {
+  readonly chunksDone: number;
+  /** By the posted size until the true length is known. */
+  readonly chunkCount: number;
+  readonly complete: boolean;
+}
+
+export class ReceiveHandle implements Disposable {
+  readonly message: number;
+  readonly region: MemoryRegion;
+  readonly offset: number;
+  readonly maxBytes: number;
+  readonly policy: string;
+  /** The true length, once the sender announced it. */
+  bytes: number | undefined;
+  state: "posted" | "started" | "completed" | "failed" = "posted";
+  error: SdrError | undefined;
+  /** @internal */
+  driver: ReceiveDriver | undefined;
+  /** @internal When the CTS is due (again). */
+  ctsAtNs = 0;
+  private readonly qp: QueuePair;
+  private readonly news: News;
+  private readonly startSignal: Deferred<{ bytes: number }>;
+  private readonly arrivedSignal: Deferred<void>;
+  private startImmediate: number | undefined;
+  private ctsSent = 0;
+  private arrivedNow = false;
+  private view: ChunkBitmap;
+
+  /** @internal Made by QueuePair.postReceive. */
+  constructor(qp: QueuePair, message: number, options: Required<ReceiveOptions>) {
+    this.qp = qp;
+    this.message = message;
+    this.region = options.region;
+    this.offset = options.offset;
+    this.maxBytes = options.maxBytes;
+    this.policy = options.policy;
+    const woken = () => qp.userWoken();
+    this.news = new News(woken);
+    this.startSignal = new Deferred(woken);
+    this.arrivedSignal = new Deferred(woken);
+    this.view = this.makeView(this.maxBytes);
+  }
+
+  /** Resolves with the true length when the sender began; rejects with what ended the message. */
+  get started(): Promise<{ bytes: number }> {
+    return this.startSignal.promise;
+  }
+
+  /** Resolves when every chunk is in place (complete() is still owed). */
+  get arrived(): Promise<void> {
+    return this.arrivedSignal.promise;
+  }
+
+  /** The chunk bitmap, live: it changes as packets arrive. Throws CLOSED once completed. */
+  get bitmap(): ChunkBitmap {
+    this.checkActive();
+    return this.view;
+  }
+
+  /** Packet bits of one chunk: bit i of word i >> 6 is packet i. */
+  chunkExpand(chunk: number): BigUint64Array {
+    this.checkActive();
+    check(Number.isInteger(chunk) && chunk >= 0 && chunk < this.view.chunkCount, `chunk ${chunk} is beyond the message's ${this.view.chunkCount}`, "use a chunk of the message");
+    const bits = new BigUint64Array(Math.ceil(this.qp.attributes.packetsPerChunk / 64));
+    this.qp.native.chunkExpand(this.message, chunk, bits);
+    return bits;
+  }
+
+  /** The sender's 32-bit user immediate: from the packets' fragments, or from START. Undefined: none (yet). */
+  get immediate(): number | undefined {
+    if (this.startImmediate !== undefined || this.state === "completed" || this.state === "failed") return this.startImmediate;
+    return this.qp.native.userImmediate(this.message);
+  }
+
+  get progress(): ReceiveProgress {
+    const complete = this.arrivedNow || this.state === "completed";
+    const { chunkCount } = this.view;
+    return { chunksDone: complete ? chunkCount : this.qp.chunksDone(this.message), chunkCount, complete };
+  }
+
+  /** Progress now, after each batch of chunks, and at the end. */
+  [Symbol.asyncIterator](): AsyncGenerator<ReceiveProgress, void, void> {
+    return this.news.watch(() => this.progress);
+  }
+
+  /**
+   * Ends the receive, early or late. When it returns no byte of the buffer changes any more, whatever arrives.
+   * Owed for every posted receive; frees its slot.
+   */
+  complete(): void {
+    if (this.state === "completed" || this.state === "failed") return;
+    if (this.arrivedNow) this.arrivedSignal.resolve();
+    this.state = "completed";
+    this.qp.completeReceive(this);
+    this.news.close();
+    const early = new SdrError("CLOSED", `receive ${this.message} was completed early`, "");
+    this.startSignal.reject(early);
+    this.arrivedSignal.reject(early);
+  }
+
+  [Symbol.dispose](): void {
+    this.complete();
+  }
+
+  /** Gives the receive up: the sender is told. */
+  abort(reason?: SdrError): void {
+    this.qp.abortReceive(this, reason ?? new SdrError("ABORTED", `receive of message ${this.message} was aborted`, ""));
+  }
+
+  /** @internal Returns an error that ends the message. */
+  handleStart(frame: StartFrame, nowNs: number): SdrError | undefined {
+    if (this.state !== "posted") {
+      this.driver?.control(frame, nowNs);
+      return undefined;
+    }
+    if (frame.policy !== this.policy)
+      return new SdrError("PEER_INCOMPATIBLE", `the sender of message ${this.message} uses policy "${frame.policy}", the receiver "${this.policy}"`, "use the same policy on both ends");
+    if (frame.bytes > this.maxBytes)
+      return new SdrError("TOO_LARGE", `message ${this.message} has ${frame.bytes} B, the receive was posted for ${this.maxBytes}`, "post a larger receive");
+    const result = this.qp.native.setLength(this.message, frame.bytes);
+    if ((result & 15) !== STATUS.ok)
+      return new SdrError("PEER_INCOMPATIBLE", `message ${this.message} cannot have ${frame.bytes} B (status ${result & 15})`, "");
+    this.state = "started";
+    this.bytes = frame.bytes;
+    this.startImmediate = frame.immediate;
+    this.ctsAtNs = Number.POSITIVE_INFINITY;
+    this.view = this.makeView(frame.bytes);
+    this.startSignal.resolve({ bytes: frame.bytes });
+    this.driver?.started(nowNs);
+    this.handleProgress(result >= 16, nowNs);
+    return undefined;
+  }
+
+  /** @internal */
+  handleProgress(complete: boolean, nowNs: number): void {
+    if (this.state !== "started" && this.state !== "posted") return;
+    if (complete && this.state === "started") this.arrivedNow = true;
+    this.driver?.handleProgress(nowNs);
+    if (this.arrivedNow) this.arrivedSignal.resolve();
+    this.news.notify();
+  }
+
+  /** @internal The CTS to send now; sets when it is due again: 1.5 RTT, doubling to a cap, until START comes. */
+  nextCts(nowNs: number, rttNs: number): ControlFrame {
+    const wait = Math.max(this.qp.attributes.rtoFloorNs, 1.5 * rttNs) * 2 ** Math.min(this.ctsSent++, 10);
+    this.ctsAtNs = nowNs + Math.round(Math.min(wait, Math.max(CTS_INTERVAL_NS_MAX, 4 * rttNs)));
+    return { kind: "cts", message: this.message, maxBytes: this.maxBytes, policy: this.policy };
+  }
+
+  /** @internal */
+  fail(error: SdrError): void {
+    if (this.state === "failed") return;
+    const lingering = this.state === "completed";
+    this.state = "failed";
+    this.error = error;
+    this.ctsAtNs = Number.POSITIVE_INFINITY;
+    if (!lingering) this.qp.completeReceive(this);
+    this.news.close();
+    this.startSignal.reject(error);
+    this.arrivedSignal.reject(error);
+    this.driver?.failed(error);
+  }
+
+  private checkActive(): void {
+    if (this.state === "completed" || this.state === "failed")
+      throw new SdrError("CLOSED", `receive ${this.message} is ${this.state}`, "read its bitmap before complete()");
+  }
+
+  private makeView(bytes: number): ChunkBitmap {
+    const { native, attributes } = this.qp;
+    const chunkCount = Math.ceil(bytes / attributes.chunkBytes);
+    const slot = this.message % attributes.maxMessages;
+    return new ChunkBitmap(new Uint32Array(native.bitmaps, slot * native.bitmapStride, Math.ceil(chunkCount / 32)), chunkCount);
+  }
+}
+
+const CTS_INTERVAL_NS_MAX = 250e6;

@@ -1,0 +1,92 @@
+/** Memory that messages are sent from and received into. */
+import { check, SdrError } from "../base/errors.ts";
+import { addon, type NativeRegion } from "../transport/native.ts";
+
+/** Memory an application may register: an ArrayBuffer or any view of one. */
+export type BufferSource = ArrayBuffer | ArrayBufferView;
+
+/**
+ * A memory region. Its owner is the application: native code reads and writes it in place while work refers to it, and
+ * keeps it alive until then. Do not transfer (detach) its buffer while work is pending.
+ */
+export class MemoryRegion implements Disposable {
+  readonly bytes: number;
+  private handle: NativeRegion | undefined;
+  private readonly view: Uint8Array | undefined;
+
+  private constructor(handle: NativeRegion, view: Uint8Array | undefined) {
+    this.handle = handle;
+    this.bytes = handle.bytes;
+    this.view = view;
+  }
+
+  /** Registers user memory. Throws INVALID_ARGUMENT for another type, a SharedArrayBuffer or a detached buffer. */
+  static register(source: BufferSource): MemoryRegion {
+    const isView = ArrayBuffer.isView(source);
+    const buffer: unknown = isView ? source.buffer : source;
+    check(
+      buffer instanceof ArrayBuffer,
+      `memory of type ${describe(source)} cannot be registered`,
+      "pass an ArrayBuffer, a TypedArray or a Buffer",
+    );
+    try {
+      const handle = addon().createRegion(source);
+      const view = isView ? new Uint8Array(buffer, source.byteOffset, source.byteLength) : new Uint8Array(buffer);
+      return new MemoryRegion(handle, view);
+    } catch (cause) {
+      throw new SdrError("INVALID_ARGUMENT", `the memory cannot be registered: ${(cause as Error).message}`, "pass a buffer that is not detached", { cause });
+    }
+  }
+
+  /** Page-aligned, zeroed memory. Throws ENVIRONMENT when the system has no such amount. */
+  static allocate(bytes: number): MemoryRegion {
+    checkBytes(bytes);
+    try {
+      const handle = addon().allocateRegion(bytes);
+      return new MemoryRegion(handle, new Uint8Array(handle.buffer));
+    } catch (cause) {
+      throw new SdrError("ENVIRONMENT", `${bytes} B cannot be allocated`, "use a smaller region", { cause });
+    }
+  }
+
+  /** No memory, only a length: for transports with the `phantom` capability. */
+  static phantom(bytes: number): MemoryRegion {
+    checkBytes(bytes);
+    return new MemoryRegion(addon().phantomRegion(bytes), undefined);
+  }
+
+  get isPhantom(): boolean {
+    return this.view === undefined;
+  }
+
+  /** The bytes, in place. Throws INVALID_ARGUMENT for a phantom. */
+  get data(): Uint8Array {
+    if (this.view === undefined) throw new SdrError("INVALID_ARGUMENT", "a phantom region has no bytes", "allocate or register one");
+    return this.view;
+  }
+
+  /** @internal Throws CLOSED after close. */
+  get native(): NativeRegion {
+    if (this.handle === undefined) throw new SdrError("CLOSED", "the memory region is closed", "register it again");
+    return this.handle;
+  }
+
+  /** Takes no further work. Memory that pending work refers to stays alive until that is over. */
+  close(): void {
+    this.handle = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function checkBytes(bytes: number): void {
+  check(Number.isSafeInteger(bytes) && bytes >= 0, `${bytes} B is not a valid size`, "use a whole number of bytes, 0 or more");
+}
+
+function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (ArrayBuffer.isView(value)) return `${value.constructor.name} over ${value.buffer.constructor.name}`;
+  return typeof value === "object" ? (value.constructor?.name ?? "object") : typeof value;
+}

@@ -1,0 +1,155 @@
+/**
+ * One message being sent. It waits for the receiver's CTS (order-based matching: the n-th send goes into the n-th
+ * posted receive), then chunk ranges may be injected, to any offset and as often as wanted; how a lost chunk is
+ * sent again is the caller's, or a policy's, business.
+ */
+import { check, SdrError } from "../base/errors.ts";
+import type { ControlFrame, CtsFrame } from "../reliability/frames.ts";
+import type { ChunkRange } from "../reliability/policy.ts";
+import { STATUS } from "../transport/native.ts";
+import type { QueuePair } from "./queue-pair.ts";
+import type { MemoryRegion } from "./region.ts";
+import { Deferred } from "./settle.ts";
+
+export interface ContinueRequest {
+  readonly region: MemoryRegion;
+  /** First byte in the region. */
+  readonly offset: number;
+  /** Where it goes: first chunk of the remote buffer. */
+  readonly chunk: number;
+  /** A multiple of the chunk size, unless it ends at the message's end. */
+  readonly bytes: number;
+}
+
+/** What drives a message instead of the application: the reliable layer attaches one. Called by the queue pair. */
+export interface SendDriver {
+  ready(nowNs: number): void;
+  control(frame: ControlFrame, nowNs: number): void;
+  injected(first: number, count: number, nowNs: number): void;
+  timeout(nowNs: number): void;
+  nextTimeoutNs(): number;
+  pollControl(nowNs: number): ControlFrame | undefined;
+  pollTransmit(maxChunks: number, nowNs: number): ChunkRange | undefined;
+  /** After each round of polling: look whether the session has ended. */
+  settle(nowNs: number): void;
+  failed(error: SdrError): void;
+}
+
+export interface SendOptions {
+  readonly bytes: number;
+  readonly immediate?: number | undefined;
+  /** Name of the policy at work, "" for none; the receiver's must be the same. */
+  readonly policy?: string;
+}
+
+export class SendHandle {
+  readonly message: number;
+  readonly bytes: number;
+  readonly chunkCount: number;
+  readonly immediate: number | undefined;
+  readonly policy: string;
+  state: "waiting" | "open" | "ended" | "failed" = "waiting";
+  error: SdrError | undefined;
+  /** @internal */
+  driver: SendDriver | undefined;
+  /** @internal Where a driver's chunks come from. */
+  source: { region: MemoryRegion; offset: number } | undefined;
+  /** @internal A range the driver gave that the transport had no room for yet. */
+  pending: ChunkRange | undefined;
+  private readonly qp: QueuePair;
+  private readonly readySignal: Deferred<void>;
+  private readonly endSignal: Deferred<void>;
+  private outstanding = 0;
+  private ending = false;
+
+  /** @internal Made by QueuePair.startSend. */
+  constructor(qp: QueuePair, message: number, options: SendOptions) {
+    this.qp = qp;
+    this.message = message;
+    this.bytes = options.bytes;
+    this.chunkCount = Math.ceil(options.bytes / qp.attributes.chunkBytes);
+    this.immediate = options.immediate;
+    this.policy = options.policy ?? "";
+    this.readySignal = new Deferred(() => qp.userWoken());
+    this.endSignal = new Deferred(() => qp.userWoken());
+  }
+
+  /** Resolves when the receiver is ready; rejects with what ended the message before. */
+  get ready(): Promise<void> {
+    return this.readySignal.promise;
+  }
+
+  /** Resolves when, after end(), everything posted has been injected. It says nothing about arrival. */
+  get injected(): Promise<void> {
+    return this.endSignal.promise;
+  }
+
+  /** Injects chunks. "busy": no room now, try again after some were injected. Throws CLOSED before ready or after end. */
+  continue(request: ContinueRequest): "ok" | "busy" {
+    if (this.state !== "open" || this.ending)
+      throw new SdrError("CLOSED", `message ${this.message} takes no more data (${this.state})`, "await ready, and post before end");
+    const { offset, chunk, bytes, region } = request;
+    const { chunkBytes } = this.qp.attributes;
+    check(Number.isInteger(chunk) && chunk >= 0 && chunk < this.chunkCount, `chunk ${chunk} is beyond the message's ${this.chunkCount}`, "use a chunk of the message");
+    const rest = this.bytes - chunk * chunkBytes;
+    check(Number.isSafeInteger(bytes) && bytes > 0 && bytes <= rest && (bytes === rest || bytes % chunkBytes === 0), `bytes ${bytes} is not whole chunks up to the message's end (${rest} B left)`, `use a multiple of ${chunkBytes}, or ${rest}`);
+    check(Number.isSafeInteger(offset) && offset >= 0 && offset + bytes <= region.bytes, `bytes ${offset} to ${offset + bytes} are beyond the region's ${region.bytes}`, "stay within the region");
+    const status = this.qp.postWork(this, region, offset, chunk, bytes);
+    if (status === STATUS.ok) this.outstanding++;
+    return status === STATUS.ok ? "ok" : "busy";
+  }
+
+  /** No more data will be posted; the handle ends once what was posted is injected. */
+  end(): void {
+    if (this.state !== "open" || this.ending) return;
+    this.ending = true;
+    if (this.outstanding === 0) this.finish();
+  }
+
+  /** Gives the message up: the peer is told, promises reject with ABORTED. */
+  abort(reason?: SdrError): void {
+    this.qp.abortSend(this, reason ?? new SdrError("ABORTED", `send of message ${this.message} was aborted`, ""));
+  }
+
+  /** @internal */
+  handleCts(frame: CtsFrame, nowNs: number): SdrError | undefined {
+    if (frame.policy !== this.policy) {
+      return new SdrError("PEER_INCOMPATIBLE", `the receiver of message ${this.message} uses policy "${frame.policy}", the sender "${this.policy}"`, "use the same policy on both ends");
+    }
+    if (this.bytes > frame.maxBytes) {
+      return new SdrError("TOO_LARGE", `message ${this.message} has ${this.bytes} B, the receiver posted ${frame.maxBytes}`, "post a larger receive");
+    }
+    if (this.state === "waiting") {
+      this.state = "open";
+      this.readySignal.resolve();
+      this.driver?.ready(nowNs);
+    }
+    return undefined;
+  }
+
+  /** @internal */
+  handleInjected(first: number, count: number, nowNs: number): void {
+    this.outstanding--;
+    this.driver?.injected(first, count, nowNs);
+    if (this.ending && this.outstanding === 0) this.finish();
+  }
+
+  /** @internal */
+  finish(): void {
+    if (this.state === "ended" || this.state === "failed") return;
+    this.state = "ended";
+    this.qp.releaseSend(this, undefined);
+    this.endSignal.resolve();
+  }
+
+  /** @internal */
+  fail(error: SdrError): void {
+    if (this.state === "ended" || this.state === "failed") return;
+    this.state = "failed";
+    this.error = error;
+    this.qp.releaseSend(this, error);
+    this.readySignal.reject(error);
+    this.endSignal.reject(error);
+    this.driver?.failed(error);
+  }
+}

@@ -1,0 +1,232 @@
+/**
+ * The emulated transport: contexts of one world share a virtual clock that `run` drives. Nothing here looks at a
+ * real clock; the same seed gives the same run.
+ */
+import { randomUUID } from "node:crypto";
+import { check, SdrError } from "../base/errors.ts";
+import type { LinkProfile } from "../link/profile.ts";
+import { addon, type NativeQp, type NativeQpConfig, type NativeWorld, STATUS } from "./native.ts";
+import {
+  type Capabilities,
+  createNativeQp,
+  Pump,
+  type QpListener,
+  type Transport,
+  type TransportInfo,
+  type TransportQp,
+} from "./transport.ts";
+
+export interface EmulatedWorldOptions {
+  /** All randomness of the world comes from it. Default 1. */
+  readonly seed?: number;
+  /** How long progress of a receive may be held back to report several chunks at once. Default 10 µs. */
+  readonly progressIntervalNs?: number;
+}
+
+/** Synchronous steps between two looks at whether user code waits; bounds how long `run` keeps the thread. */
+const STEPS_PER_TURN_MAX = 4096;
+
+export class EmulatedWorld {
+  readonly native: NativeWorld;
+  readonly pump = new Pump();
+  private readonly qps = new Map<number, EmulatedQp>();
+  /** Tells this world's infos from another's. */
+  readonly id = randomUUID();
+  private woken = false;
+  private running = false;
+
+  constructor(options: EmulatedWorldOptions = {}) {
+    const { seed = 1, progressIntervalNs = 10_000 } = options;
+    check(Number.isSafeInteger(seed) && seed >= 0, `seed ${seed} is not valid`, "use a whole number from 0 to 2^53-1");
+    check(
+      Number.isSafeInteger(progressIntervalNs) && progressIntervalNs >= 0,
+      `progressIntervalNs ${progressIntervalNs} is not valid`,
+      "use whole nanoseconds, 0 or more",
+    );
+    this.native = addon().createWorld(seed, progressIntervalNs);
+  }
+
+  /** Virtual nanoseconds since the world began. */
+  nowNs(): number {
+    return this.native.nowNs();
+  }
+
+  /** A transport whose queue pairs send over `link` (one link each, from this world's randomness). */
+  transport(link: LinkProfile): Transport {
+    return new EmulatedTransport(this, link);
+  }
+
+  /** Replaces the impairments of everything sent by contexts of `transport` from now on. */
+  setLink(transport: Transport, link: LinkProfile): void {
+    for (const qp of this.qps.values()) if (qp.transport === transport) qp.native.setLink(link);
+  }
+
+  /**
+   * Lets virtual time pass until `work` settles, and settles as it does. User code runs between steps, at the virtual
+   * time of what woke it. Rejects with DEADLOCK when nothing is left that could settle it.
+   */
+  async run<T>(work: Promise<T> | (() => Promise<T>)): Promise<T> {
+    check(!this.running, "the world is already running", "await the first run before the next");
+    this.running = true;
+    let settled = false;
+    try {
+      const promise = typeof work === "function" ? work() : work;
+      const mark = () => {
+        settled = true;
+      };
+      promise.then(mark, mark);
+      await turn();
+      while (!settled) {
+        const alive = this.steps(Number.POSITIVE_INFINITY);
+        await turn();
+        if (!settled && !alive && !this.woken) throw deadlock(this.nowNs());
+      }
+      return await promise;
+    } finally {
+      this.running = false;
+    }
+  }
+
+  /** Lets `durationNs` of virtual time pass. */
+  async advance(durationNs: number): Promise<void> {
+    const until = this.nowNs() + durationNs;
+    while (this.nowNs() < until) {
+      this.steps(until);
+      await turn();
+    }
+  }
+
+  /** Some synchronous steps up to `limitNs`; stops early when user code was woken. False: nothing is left to happen. */
+  private steps(limitNs: number): boolean {
+    this.woken = false;
+    for (let i = 0; i < STEPS_PER_TURN_MAX && !this.woken; i++) {
+      const timeout = this.pump.nextTimeoutNs();
+      const target = Math.min(timeout, limitNs);
+      const count = this.native.advance(target);
+      const now = this.native.nowNs();
+      if (count > 0) this.pump.dispatch(this.native.events, count, now);
+      else if (now < target) return false; // only an infinite target is not reached
+      if (timeout <= now) this.pump.expire(now);
+      if (now >= limitNs) return true;
+    }
+    return true;
+  }
+
+  userWoken(): void {
+    this.woken = true;
+  }
+
+  addQp(qp: EmulatedQp, listener: QpListener): void {
+    this.qps.set(qp.native.id, qp);
+    this.pump.add(qp.native.id, listener);
+  }
+
+  removeQp(qp: EmulatedQp): void {
+    this.qps.delete(qp.native.id);
+    this.pump.remove(qp.native.id);
+  }
+
+  qp(id: number): EmulatedQp | undefined {
+    return this.qps.get(id);
+  }
+}
+
+/** One macrotask: all microtasks that user code queued have run after it. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function deadlock(nowNs: number): SdrError {
+  return new SdrError(
+    "DEADLOCK",
+    `nothing is left to happen at ${nowNs} ns, and what was awaited has not settled`,
+    "post what the other end waits for, or set a deadline",
+  );
+}
+
+class EmulatedTransport implements Transport {
+  readonly world: EmulatedWorld;
+  readonly link: LinkProfile;
+  readonly capabilities: Capabilities = {
+    name: "emulated",
+    virtualTime: true,
+    phantom: true,
+    hardware: false,
+    zeroCopySend: true,
+    gso: false,
+    gro: false,
+    packetBytesMin: 64,
+    packetBytesMax: 65_000,
+    packetBytesDefault: 4096,
+    channels: 64,
+    receiveBufferBytes: Number.POSITIVE_INFINITY,
+  };
+
+  constructor(world: EmulatedWorld, link: LinkProfile) {
+    this.world = world;
+    this.link = link;
+  }
+
+  nowNs(): number {
+    return this.world.nowNs();
+  }
+
+  createQp(config: NativeQpConfig, listener: QpListener): TransportQp {
+    const native = createNativeQp(() => this.world.native.createQp(config), config);
+    const qp = new EmulatedQp(this, native);
+    this.world.addQp(qp, listener);
+    return qp;
+  }
+
+  rearm(): void {} // every step looks at the timers
+
+  userWoken(): void {
+    this.world.userWoken();
+  }
+
+  close(): void {}
+}
+
+class EmulatedQp implements TransportQp {
+  readonly transport: EmulatedTransport;
+  readonly native: NativeQp;
+  private wanted: number | undefined;
+
+  constructor(transport: EmulatedTransport, native: NativeQp) {
+    this.transport = transport;
+    this.native = native;
+  }
+
+  info(): TransportInfo {
+    return { transport: "emulated", world: this.transport.world.id, qp: this.native.id };
+  }
+
+  connect(peer: TransportInfo): void {
+    const { world } = this.transport;
+    const other = typeof peer.qp === "number" && peer.world === world.id ? world.qp(peer.qp) : undefined;
+    if (peer.transport !== "emulated" || other === undefined || other === this) {
+      throw new SdrError(
+        "PEER_INCOMPATIBLE",
+        "the peer's info is not of an open queue pair of this world",
+        "exchange infos within one EmulatedWorld",
+      );
+    }
+    this.wanted = other.native.id;
+    if (other.wanted !== this.native.id) return; // the second of the two connects both
+    const there = world.native.addLink(this.transport.link);
+    const back = world.native.addLink(other.transport.link);
+    const status = world.native.connect(this.native, other.native, there, back);
+    if (status !== STATUS.ok) {
+      throw new SdrError(
+        "PEER_INCOMPATIBLE",
+        `the two queue pairs do not match (status ${status})`,
+        "give both the same packetBytes, chunkBytes, split, generations and channels",
+      );
+    }
+  }
+
+  close(): void {
+    this.transport.world.removeQp(this);
+    this.native.close();
+  }
+}

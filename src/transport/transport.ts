@@ -1,0 +1,149 @@
+/**
+ * What the SDK sees of a transport: capabilities, queue pairs, and a pump that delivers native events and
+ * timeouts to queue pairs. Transports differ in what moves packets and what time is; this file is what they share.
+ */
+import { SdrError } from "../base/errors.ts";
+import type { LinkProfile } from "../link/profile.ts";
+import { EVENT, type NativeEvents, type NativeQp, type NativeQpConfig } from "./native.ts";
+
+/** What a transport can do. Tests skip, with this as the printed reason, what one cannot. */
+export interface Capabilities {
+  readonly name: string;
+  /** Time is computed, not measured: `nowNs` jumps. */
+  readonly virtualTime: boolean;
+  /** Messages without memory (bitmaps only). */
+  readonly phantom: boolean;
+  readonly hardware: boolean;
+  /** Send buffers are read in place; receive payloads are placed into the user's buffer. */
+  readonly zeroCopySend: boolean;
+  /** UDP segmentation and receive offload in use. */
+  readonly gso: boolean;
+  readonly gro: boolean;
+  readonly packetBytesMin: number;
+  readonly packetBytesMax: number;
+  readonly packetBytesDefault: number;
+  readonly channels: number;
+  /** Most bytes that may be unread at the receiver before packets are lost there; Infinity when it cannot happen. */
+  readonly receiveBufferBytes: number;
+}
+
+/** The transport's part of a queue pair's info blob: plain JSON data, checked by the transport that reads it. */
+export type TransportInfo = Readonly<Record<string, unknown>>;
+
+/** A queue pair's side towards the pump. Time in integer nanoseconds of the transport's clock. */
+export interface QpListener {
+  handleInjected(message: number, workRequest: number, nowNs: number): void;
+  handleProgress(message: number, complete: boolean, nowNs: number): void;
+  /** `bytes` is valid during the call only. */
+  handleControl(bytes: Uint8Array, nowNs: number): void;
+  handleTransportError(errno: number, nowNs: number): void;
+  handleTimeout(nowNs: number): void;
+  /** Called once after a batch of events: act on what the handlers noted. */
+  flush(nowNs: number): void;
+  nextTimeoutNs(): number;
+}
+
+export interface TransportQp {
+  readonly native: NativeQp;
+  /** What the peer needs to reach this end. */
+  info(): TransportInfo;
+  /** Throws PEER_INCOMPATIBLE when `peer` is not of this transport or malformed. */
+  connect(peer: TransportInfo): void;
+  close(): void;
+}
+
+export interface Transport {
+  readonly capabilities: Capabilities;
+  /** Impairs what this end sends. */
+  readonly link: LinkProfile;
+  nowNs(): number;
+  createQp(config: NativeQpConfig, listener: QpListener): TransportQp;
+  /** Something outside the pump changed a queue pair's timers or woke user code: look again. */
+  rearm(): void;
+  /** User code was given something to do (a promise was settled): virtual time must wait for it. */
+  userWoken(): void;
+  close(): void;
+}
+
+/** Queue pairs by native id, and the delivery of one drained batch to them. */
+export class Pump {
+  private readonly listeners = new Map<number, QpListener>();
+  private readonly touched = new Set<QpListener>();
+
+  add(id: number, listener: QpListener): void {
+    this.listeners.set(id, listener);
+  }
+
+  remove(id: number): void {
+    this.listeners.delete(id);
+  }
+
+  get size(): number {
+    return this.listeners.size;
+  }
+
+  /** Delivers `count` events as of `nowNs`, then flushes the queue pairs they touched. */
+  dispatch(events: NativeEvents, count: number, nowNs: number): void {
+    const { words, times, control } = events;
+    for (let i = 0; i < count; i++) {
+      const at = i * 8;
+      const listener = this.listeners.get(words[at + 1] as number);
+      if (listener === undefined) continue; // closed while the event was under way
+      const message = words[at + 2] as number;
+      const value = words[at + 3] as number;
+      switch (words[at]) {
+        case EVENT.injected:
+          listener.handleInjected(message, value, Math.min(times[i * 4 + 2] as number, nowNs));
+          break;
+        case EVENT.progress:
+          listener.handleProgress(message, value === 1, nowNs);
+          break;
+        case EVENT.control: {
+          const offset = times[i * 4 + 3] as number;
+          listener.handleControl(control.subarray(offset, offset + value), nowNs);
+          break;
+        }
+        case EVENT.error:
+          listener.handleTransportError(value, nowNs);
+          break;
+      }
+      this.touched.add(listener);
+    }
+    for (const listener of this.touched) listener.flush(nowNs);
+    this.touched.clear();
+  }
+
+  /** Delivers due timeouts. */
+  expire(nowNs: number): void {
+    for (const listener of [...this.listeners.values()]) {
+      if (listener.nextTimeoutNs() <= nowNs) {
+        listener.handleTimeout(nowNs);
+        listener.flush(nowNs);
+      }
+    }
+  }
+
+  nextTimeoutNs(): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const listener of this.listeners.values()) {
+      const at = listener.nextTimeoutNs();
+      if (at < next) next = at;
+    }
+    return next;
+  }
+}
+
+/** Creates the native queue pair, turning a refused configuration into INVALID_ARGUMENT. */
+export function createNativeQp(create: () => NativeQp, config: NativeQpConfig): NativeQp {
+  try {
+    return create();
+  } catch (cause) {
+    throw new SdrError(
+      "INVALID_ARGUMENT",
+      `the transport refused the queue pair: packet ${config.packetBytes} B x ${config.packetsPerChunk} a chunk, ` +
+        `split ${config.split.join("+")}, ${config.slots} messages of ${config.maxMessageBytes} B`,
+      "use fewer messages, a smaller maxMessageBytes or another split",
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * The UDP transport: native threads move packets; this file owns keys, addresses, and the wake-ups and timers that
+ * bring events to queue pairs on the JavaScript thread. The one place in the SDK's stack with a real clock.
+ */
+import { randomBytes } from "node:crypto";
+import { isIP } from "node:net";
+import { getSystemErrorName } from "node:util";
+import { check, SdrError } from "../base/errors.ts";
+import type { LinkProfile } from "../link/profile.ts";
+import {
+  addon,
+  type NativeQp,
+  type NativeQpConfig,
+  type NativeUdpContext,
+  STATUS,
+} from "./native.ts";
+import {
+  type Capabilities,
+  createNativeQp,
+  Pump,
+  type QpListener,
+  type Transport,
+  type TransportInfo,
+  type TransportQp,
+} from "./transport.ts";
+
+export interface UdpTransportOptions {
+  /** Numeric local address. Default 127.0.0.1. */
+  readonly address?: string;
+  /** First channel's port; 0 takes a free one. */
+  readonly port?: number;
+  /** Sockets and progress threads. Default 1. */
+  readonly channels?: number;
+  /** Socket buffer size to ask for. Default 16 MiB. */
+  readonly socketBufferBytes?: number;
+  /** False forces plain datagrams. Default true. */
+  readonly allowGso?: boolean;
+  readonly allowGro?: boolean;
+  /** Impairs what this end sends. */
+  readonly link?: LinkProfile;
+  /** Seed of the impairments. Default: drawn from the operating system. */
+  readonly seed?: number;
+}
+
+export const CHANNELS_MAX = 64;
+/** Payload of a full packet on a path whose MTU is the usual 1500, and where 9000-byte frames pass. */
+const PACKET_BYTES_ETHERNET = 1400;
+const PACKET_BYTES_JUMBO = 8900;
+const TIMER_NS_MAX = 1e9; // longest sleep of the timer; it simply re-arms
+
+export class UdpTransport implements Transport {
+  readonly capabilities: Capabilities;
+  readonly link: LinkProfile;
+  private readonly native: NativeUdpContext;
+  private readonly pump = new Pump();
+  private readonly seed: number;
+  private qpsMade = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private timerAtNs = Number.POSITIVE_INFINITY;
+  private closed = false;
+
+  constructor(options: UdpTransportOptions = {}) {
+    const { address = "127.0.0.1", port = 0, channels = 1, socketBufferBytes = 16 << 20 } = options;
+    check(isIP(address) !== 0, `address ${JSON.stringify(address)} is not numeric`, "use an IPv4 or IPv6 address such as 127.0.0.1 or ::1");
+    check(Number.isInteger(port) && port >= 0 && port <= 65535, `port ${port} is not valid`, "use 0 to 65535");
+    check(Number.isInteger(channels) && channels >= 1 && channels <= CHANNELS_MAX, `channels ${channels} is not valid`, `use 1 to ${CHANNELS_MAX}`);
+    check(Number.isInteger(socketBufferBytes) && socketBufferBytes >= 65536 && socketBufferBytes <= 2 ** 30, `socketBufferBytes ${socketBufferBytes} is not valid`, "use 64 KiB to 1 GiB");
+    this.link = options.link ?? {};
+    this.seed = options.seed ?? Number(randomBytes(6).readUIntBE(0, 6));
+    this.native = openContext(
+      { address, port, channels, socketBufferBytes, allowGso: options.allowGso ?? true, allowGro: options.allowGro ?? true },
+      () => this.wake(),
+    );
+    const can = this.native.capabilities;
+    this.capabilities = {
+      name: "udp",
+      virtualTime: false,
+      phantom: false,
+      hardware: false,
+      zeroCopySend: true,
+      gso: can.gso,
+      gro: can.gro,
+      packetBytesMin: 512,
+      packetBytesMax: Math.min(65_000, can.payloadBytesMax),
+      packetBytesDefault: can.payloadBytesMax >= PACKET_BYTES_JUMBO ? PACKET_BYTES_JUMBO : Math.min(PACKET_BYTES_ETHERNET, can.payloadBytesMax),
+      channels,
+      receiveBufferBytes: can.receiveBufferBytes,
+    };
+  }
+
+  nowNs(): number {
+    return this.native.nowNs();
+  }
+
+  /** Local addresses, one a channel. */
+  addresses(): { address: string; port: number }[] {
+    return this.native.addresses();
+  }
+
+  createQp(config: NativeQpConfig, listener: QpListener): TransportQp {
+    const key = randomKey();
+    const native = createNativeQp(() => this.native.createQp(config, key), config);
+    this.pump.add(native.id, listener);
+    return {
+      native,
+      info: () => ({ transport: "udp", addresses: this.addresses(), key: key.toString(16) }),
+      connect: (peer) => {
+        const { addresses, sendKey } = readInfo(peer, this.capabilities.channels);
+        const seed = (this.seed + this.qpsMade++ * 0x9e3779b1) % Number.MAX_SAFE_INTEGER;
+        const status = this.native.connect(native, addresses, sendKey, this.link, seed);
+        if (status !== STATUS.ok) {
+          throw new SdrError(
+            "PEER_INCOMPATIBLE",
+            `the peer's addresses ${addresses.map((a) => `${a.address}:${a.port}`).join(" ")} cannot be used here`,
+            "use the same address family and number of channels on both ends",
+          );
+        }
+      },
+      close: () => {
+        this.pump.remove(native.id);
+        if (!this.closed) native.close();
+        this.rearm();
+      },
+    };
+  }
+
+  private wake(): void {
+    if (this.closed) return;
+    for (let count = this.native.drain(); count > 0; count = this.native.drain()) {
+      this.pump.dispatch(this.native.events, count, this.nowNs());
+      if (this.closed) return;
+    }
+    this.pump.expire(this.nowNs());
+    this.rearm();
+  }
+
+  rearm(): void {
+    if (this.closed) return;
+    const next = this.pump.nextTimeoutNs();
+    if (next === this.timerAtNs) return;
+    clearTimeout(this.timer);
+    this.timerAtNs = next;
+    this.timer = undefined;
+    if (next === Number.POSITIVE_INFINITY) return;
+    const waitNs = Math.min(Math.max(next - this.nowNs(), 0), TIMER_NS_MAX);
+    this.timer = setTimeout(() => {
+      this.timerAtNs = Number.POSITIVE_INFINITY;
+      this.wake();
+    }, Math.ceil(waitNs / 1e6));
+  }
+
+  userWoken(): void {}
+
+  /** Datagrams that matched no queue pair's key. */
+  unknownDatagrams(): number {
+    return this.native.unknownDatagrams();
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.native.close();
+  }
+}
+
+function randomKey(): bigint {
+  return randomBytes(8).readBigUInt64BE();
+}
+
+function openContext(options: Parameters<ReturnType<typeof addon>["createUdpContext"]>[0], wake: () => void): NativeUdpContext {
+  try {
+    return addon().createUdpContext(options, wake);
+  } catch (cause) {
+    const { errno, call } = cause as { errno?: number; call?: string };
+    if (errno === undefined) throw cause;
+    const name = errno > 0 ? getSystemErrorName(-errno) : "unknown error";
+    const where = `${options.address} port ${options.port}`;
+    if (name === "EADDRINUSE")
+      throw new SdrError("ADDRESS_IN_USE", `${where} is in use`, "choose another port, or 0 for a free one", { cause });
+    if (name === "EADDRNOTAVAIL")
+      throw new SdrError("INVALID_ARGUMENT", `${options.address} is not an address of this machine`, "use one of its own addresses", { cause });
+    if (name === "EACCES")
+      throw new SdrError("ACCESS_DENIED", `${where} may not be opened`, "use a port above 1023", { cause });
+    throw new SdrError("ENVIRONMENT", `${call} failed with ${name} for ${where}`, "check the machine's network and limits", { cause });
+  }
+}
+
+/** Checks a peer's info: it came from outside. */
+function readInfo(peer: TransportInfo, channels: number): { addresses: { address: string; port: number }[]; sendKey: bigint } {
+  const bad = (what: string) =>
+    new SdrError("PEER_INCOMPATIBLE", `the peer's info ${what}`, "pass what the peer's info() returned, unchanged");
+  if (peer.transport !== "udp") throw bad(`is of transport ${JSON.stringify(peer.transport)}, not udp`);
+  if (typeof peer.key !== "string" || !/^[0-9a-f]{1,16}$/.test(peer.key)) throw bad("has no valid key");
+  if (!Array.isArray(peer.addresses) || peer.addresses.length < 1 || peer.addresses.length > CHANNELS_MAX) throw bad("has no valid addresses");
+  if (peer.addresses.length !== channels) throw bad(`has ${peer.addresses.length} channels where this end has ${channels}`);
+  const addresses = peer.addresses.map((one: unknown) => {
+    const { address, port } = (one ?? {}) as { address?: unknown; port?: unknown };
+    if (typeof address !== "string" || isIP(address) === 0 || typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65535)
+      throw bad("has no valid addresses");
+    return { address, port };
+  });
+  return { addresses, sendKey: BigInt(`0x${peer.key}`) };
+}
