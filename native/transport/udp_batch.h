@@ -1,0 +1,60 @@
+// A batch of datagrams on their way to the kernel: neighbours of one destination and size are joined into one
+// segmented send (UDP_SEGMENT); several such sends are handed over by one call. Payload is never copied here except
+// for a datagram that a link corrupts. Belongs to one thread.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "transport/udp_socket.h"
+
+namespace sdr::udp {
+
+struct Lane;
+
+class SendBatch {
+ public:
+  static constexpr size_t kPacketsMax = 512;
+  static constexpr size_t kBytesMax = 384 * 1024;       // what one flush hands over: about 100 us of work
+  static constexpr size_t kSegmentsMax = 64;            // of one send; older kernels take no more
+  static constexpr size_t kSendBytesMax = 65535 - 48;   // of one send, IPv6 and UDP headers taken off
+
+  explicit SendBatch(bool gso);
+  ~SendBatch();
+
+  bool full() const { return packets_ >= kPacketsMax || bytes_ >= kBytesMax; }
+  bool empty() const { return packets_ == 0; }
+  // Adds a datagram whose header the caller writes to the returned place; `payload` stays valid until it is flushed.
+  // Precondition: !full().
+  uint8_t* add(Lane* lane, const SocketAddress& to, const uint8_t* payload, size_t bytes);
+  // Flips bit `bit` of the datagram added last, after its header was written.
+  void corrupt_last(uint64_t bit);
+  // Hands over what it can. True when the batch is empty again; false when the socket has no room now.
+  bool flush(int fd);
+  // Forgets a lane's datagrams.
+  void remove(const Lane* lane);
+  bool gso() const { return gso_; }
+
+ private:
+  struct Send {
+    Lane* lane;
+    const SocketAddress* to;
+    uint32_t first_packet, packets;
+    uint32_t segment_bytes, bytes;
+    bool closed;  // ends with a short datagram, so nothing may follow
+  };
+  struct Native;
+
+  int hand_over(int fd, size_t first, size_t count);
+  bool drop_or_split(int error);
+  void split_sends();
+  void clear();
+
+  bool gso_, gso_wanted_;
+  size_t packets_ = 0, bytes_ = 0, next_send_ = 0;
+  std::vector<Send> sends_;
+  std::unique_ptr<Native> native_;
+  std::vector<std::unique_ptr<uint8_t[]>> copies_;  // of corrupted payloads
+};
+
+}  // namespace sdr::udp

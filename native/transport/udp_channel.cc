@@ -1,0 +1,182 @@
+#include "transport/udp_channel.h"
+
+#include <algorithm>
+
+namespace sdr::udp {
+namespace {
+
+constexpr size_t kQuantumPackets = 64;  // of one queue pair in its turn
+constexpr int64_t kSpinNs = 5'000;      // a shorter wait is not worth a sleep
+constexpr int64_t kBlockedNs = 1'000'000;  // when to try a full socket again at the latest
+
+}  // namespace
+
+Channel::Channel(uint32_t index, Descriptor socket, const UdpCapabilities& capabilities,
+                 Environment& environment)
+    : index_(index),
+      environment_(environment),
+      socket_(std::move(socket)),
+      address_(local_address(socket_.get())),
+      gso_(capabilities.gso),
+      batch_(capabilities.gso),
+      incoming_(capabilities.gro) {}
+
+Channel::~Channel() { stop(); }
+
+bool Channel::start(UdpError* error) {
+  if (!waker_.open(error)) return false;
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error& failure) {
+    error->number = failure.code().value();
+    error->call = "thread";
+    return false;
+  }
+  return true;
+}
+
+void Channel::stop() {
+  stopping_.store(true);
+  if (thread_.joinable()) {
+    waker_.signal();
+    thread_.join();
+  }
+  socket_.reset();
+}
+
+void Channel::add(Lane* lane) { change({lane, true}); }
+void Channel::remove(Lane* lane) { change({lane, false}); }
+
+void Channel::change(Command command) {
+  std::unique_lock lock(command_mutex_);
+  if (!thread_.joinable()) return apply(command);
+  commands_.push_back(command);
+  const uint64_t mine = ++commands_given_;
+  commanded_.store(true);
+  waker_.signal();
+  obeyed_.wait(lock, [&] { return commands_done_ >= mine; });
+}
+
+void Channel::obey() {
+  const std::lock_guard lock(command_mutex_);
+  commanded_.store(false);
+  for (const Command& command : commands_) apply(command);
+  commands_done_ += commands_.size();
+  commands_.clear();
+  obeyed_.notify_all();
+}
+
+void Channel::apply(const Command& command) {
+  if (command.add) {
+    by_key_.emplace(command.lane->shared.receive_key, command.lane);
+    lanes_.push_back(command.lane);
+    return;
+  }
+  batch_.remove(command.lane);
+  by_key_.erase(command.lane->shared.receive_key);
+  std::erase(lanes_, command.lane);
+}
+
+void Channel::poke() {
+  if (sleeping_.exchange(false)) waker_.signal();
+}
+
+bool Channel::has_mail() const {
+  return stopping_.load() || commanded_.load() ||
+         std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) { return lane->has_mail(); });
+}
+
+void Channel::run() {
+  prepare_thread(index_);
+  while (!stopping_.load(std::memory_order_acquire)) {
+    if (commanded_.load(std::memory_order_acquire)) obey();
+    const int64_t now_ns = environment_.now_ns();
+    const size_t received = receive(now_ns);
+    const int64_t again_ns = send(now_ns);
+    if (received == 0 && again_ns > now_ns) sleep(now_ns, again_ns);
+  }
+  obey();  // nobody may wait for a thread that is gone
+}
+
+// ---- receiving ----
+
+size_t Channel::receive(int64_t now_ns) {
+  const size_t count = incoming_.receive(socket_.get());
+  for (size_t i = 0; i < count; i++) {
+    const Received& one = incoming_.at(i);
+    if (one.bytes == 0) take(one.data, 0, now_ns);
+    for (size_t at = 0; at < one.bytes; at += one.segment)
+      take(one.data + at, std::min(one.segment, one.bytes - at), now_ns);
+  }
+  if (entered_ != nullptr) sdr_rx_leave(entered_->shared.rx, index_);
+  entered_ = nullptr;
+  report_deferred();
+  return count;
+}
+
+void Channel::take(const uint8_t* datagram, size_t bytes, int64_t now_ns) {
+  const auto found = bytes < sizeof(uint64_t) ? by_key_.end() : by_key_.find(read_key(datagram));
+  if (found == by_key_.end()) {
+    environment_.unknown_datagrams.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  Lane* lane = found->second;
+  if (lane != entered_) {
+    if (entered_ != nullptr) sdr_rx_leave(entered_->shared.rx, index_);
+    sdr_rx_enter(lane->shared.rx, index_);
+    entered_ = lane;
+  }
+  lane->received(datagram, bytes, now_ns, deferred_);
+}
+
+// Outside the engine: a push may wait for the queue's lock, and a worker inside may not.
+void Channel::report_deferred() {
+  bool wake = false;
+  for (const Deferred& one : deferred_) {
+    const Event& event = one.event;
+    wake |= one.control == nullptr
+                ? environment_.events.push(event)
+                : environment_.events.push_control(event.qp, static_cast<int64_t>(event.time_ns),
+                                                   one.control, event.value);
+  }
+  deferred_.clear();
+  if (wake) environment_.wake();
+}
+
+// ---- sending ----
+
+// Fills one batch, lane after lane, and hands it over. When to come again; <= now_ns: at once.
+int64_t Channel::send(int64_t now_ns) {
+  if (!batch_.empty() && !batch_.flush(socket_.get())) return now_ns + kBlockedNs;
+  int64_t again_ns = INT64_MAX;
+  const size_t count = lanes_.size();
+  const size_t quantum = count == 1 ? SendBatch::kPacketsMax : kQuantumPackets;
+  for (size_t i = 0; i < count; i++) {
+    if (batch_.full()) {
+      again_ns = now_ns;
+      turn_ += i;
+      break;
+    }
+    Lane* lane = lanes_[(turn_ + i) % count];
+    if (!lane->idle()) again_ns = std::min(again_ns, lane->pump(now_ns, batch_, quantum));
+  }
+  turn_ = count == 0 ? 0 : (turn_ + 1) % count;
+  const bool handed_over = batch_.flush(socket_.get());
+  if (gso_.load(std::memory_order_relaxed) != batch_.gso())
+    gso_.store(batch_.gso(), std::memory_order_relaxed);
+  if (!handed_over) return now_ns + kBlockedNs;
+  for (Lane* lane : lanes_) lane->flushed();
+  return again_ns;
+}
+
+void Channel::sleep(int64_t now_ns, int64_t until_ns) {
+  const int64_t left = until_ns - now_ns;
+  if (left < kSpinNs) return;
+  // Whoever posts after this store signals; what was posted before is seen below.
+  sleeping_.store(true);
+  if (!has_mail())
+    wait_for(socket_.get(), !batch_.empty(), waker_, until_ns == INT64_MAX ? -1 : left);
+  sleeping_.store(false);
+}
+
+}  // namespace sdr::udp

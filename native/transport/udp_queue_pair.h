@@ -1,0 +1,59 @@
+// A queue pair over UDP: checks what the caller asks, deals work to the lanes, owns the receive engine.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "transport/udp_channel.h"
+
+namespace sdr::udp {
+
+class UdpQueuePair final : public QueuePair {
+ public:
+  static constexpr uint32_t kControlsMax = 4096;  // control datagrams posted and not yet sent
+
+  // Takes the engine. The channels outlive the queue pair's close().
+  UdpQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
+               uint64_t receive_key, const std::vector<std::unique_ptr<Channel>>& channels);
+  ~UdpQueuePair() override;
+
+  sdr_status connect(const std::vector<SocketAddress>& peer, uint64_t send_key,
+                     const LinkConfig& link, uint64_t seed);
+  // A progress event of this message left the event queue.
+  void progress_drained(uint32_t message);
+  uint64_t receive_key() const { return shared_.receive_key; }
+  bool closed() const { return closed_; }
+
+  uint32_t id() const override { return shared_.id; }
+  const sdr_geometry& geometry() const override { return shared_.geometry; }
+  sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes) override;
+  sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
+  sdr_status complete(uint32_t message) override;
+  sdr_rx* engine() override { return shared_.rx; }
+  sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) override;
+  sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region,
+                       uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) override;
+  sdr_status close_send(uint32_t message) override;
+  sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) override;
+  int64_t last_heard_ns() const override { return shared_.last_heard_ns.load(std::memory_order_relaxed); }
+  QpCounters counters() const override;
+  LinkCounters link_counters() const override;
+  sdr_status set_link(const LinkConfig& config) override;
+  void close() override;
+
+ private:
+  OpenSend* find_send(uint32_t message) const;
+  sdr_status check_send(const OpenSend& send, const Region* region, uint64_t source_offset,
+                        uint32_t first_chunk, uint64_t bytes) const;
+  void deal(const std::shared_ptr<WorkRequest>& request, uint32_t packets);
+
+  Shared shared_;
+  const uint32_t work_requests_max_;
+  const std::vector<std::unique_ptr<Channel>>& channels_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<std::shared_ptr<OpenSend>> sends_;     // by slot; the last life stays, closed
+  std::vector<RegionRef> receive_regions_;           // by slot
+  bool connected_ = false, closed_ = false;
+};
+
+}  // namespace sdr::udp
