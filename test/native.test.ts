@@ -31,9 +31,9 @@ describe("native programs", () => {
     expect(programs.length).toBeGreaterThan(0);
   });
 
-  test.each(programs.map(({ name, command = [] }) => ({ name, command })))(
-    "$name",
-    async ({ name, command: [file = "", ...args] }) => {
+  test.each(programs.map(({ name, command = [] }) => [name, command] as const))(
+    "%s",
+    async (name, [file = "", ...args]) => {
       const done = await run(file, args).catch((error: unknown) => error);
       const { stdout: out = "", stderr: err = "" } = done as { stdout?: string; stderr?: string };
       if (done instanceof Error) throw new Error(`${name}: ${done.message}\n${out}${err}`);
