@@ -101,11 +101,11 @@ export class EmulatedWorld {
     this.woken = false;
     for (let i = 0; i < STEPS_PER_TURN_MAX && !this.woken; i++) {
       const timeout = this.pump.nextTimeoutNs();
-      const target = Math.min(timeout, limitNs);
+      const target = Math.ceil(Math.min(timeout, limitNs));
       const count = this.native.advance(target);
       const now = this.native.nowNs();
       if (count > 0) this.pump.dispatch(this.native.events, count, now);
-      else if (now < target) return false; // only an infinite target is not reached
+      else if (target === Number.POSITIVE_INFINITY) return false;
       if (timeout <= now) this.pump.expire(now);
       if (now >= limitNs) return true;
     }
