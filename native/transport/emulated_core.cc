@@ -87,6 +87,7 @@ size_t Core::advance(int64_t limit_ns) {
     const int64_t time_ns = sources_.top_key().time_ns;
     if (time_ns > limit_ns || (has_events_ && time_ns > now_ns_)) break;
     assert(time_ns >= now_ns_);
+    if (drop_stale_report()) continue;
     now_ns_ = time_ns;
     run_source(source_table_[sources_.top()]);
   }
@@ -325,11 +326,20 @@ void Core::message_arrived(Qp& qp, uint32_t message) {
   push_event(EventType::progress, qp.id_, message, 1);
 }
 
+// A report whose message completed meanwhile is nothing that happens: it must not move the time.
+bool Core::drop_stale_report() {
+  if (sources_.top() != kFlightSource || flights_.top().what != What::progress) return false;
+  const Flight& flight = flights_.top();
+  const Qp::Receiving* const slot = qps_[flight.qp]->receiving(flight.index);
+  if (slot && slot->progress_armed) return false;
+  flights_.pop();
+  next_flight_changed();
+  return true;
+}
+
 void Core::report_progress(const Flight& flight) {
   Qp& qp = *qps_[flight.qp];
-  Qp::Receiving* const slot = qp.receiving(flight.index);
-  if (!slot || !slot->progress_armed) return;
-  slot->progress_armed = false;
+  qp.receiving(flight.index)->progress_armed = false;
   push_event(EventType::progress, qp.id_, flight.index, 0);
 }
 

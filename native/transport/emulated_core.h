@@ -157,6 +157,7 @@ class Core {
   void report_injected(const Flight& flight);
   void chunk_arrived(Qp& qp, uint32_t message);
   void message_arrived(Qp& qp, uint32_t message);
+  bool drop_stale_report();
   void report_progress(const Flight& flight);
   void push_event(EventType type, uint32_t qp, uint32_t message, uint32_t value);
 
