@@ -80,7 +80,7 @@ sdr_status sdr_rx_create(const sdr_geometry *geometry, sdr_rx **out) {
   *out = NULL;
   const sdr_status status = sdr_geometry_check(geometry);
   if (status != SDR_OK) return status;
-  sdr_rx *rx = lines_create(sizeof(sdr_rx));
+  sdr_rx *rx = (sdr_rx *)lines_create(sizeof(sdr_rx));
   if (rx == NULL) return SDR_NO_MEMORY;
   rx->geometry = *geometry;
   set_constants(rx);
@@ -90,10 +90,10 @@ sdr_status sdr_rx_create(const sdr_geometry *geometry, sdr_rx **out) {
   rx->packet_slot_bytes = layout.packet_slot_bytes;
   rx->chunk_slab_bytes = layout.chunk_slot_bytes * geometry->slots;
   rx->packet_slab_bytes = layout.packet_slot_bytes * geometry->slots;
-  rx->table = lines_create(sizeof(sdr_rx_slot) * geometry->slots);
-  rx->workers = lines_create(sizeof(sdr_rx_worker) * geometry->channels);
-  rx->chunk_slab = slab_create(rx->chunk_slab_bytes);
-  rx->packet_slab = slab_create(rx->packet_slab_bytes);
+  rx->table = (sdr_rx_slot *)lines_create(sizeof(sdr_rx_slot) * geometry->slots);
+  rx->workers = (sdr_rx_worker *)lines_create(sizeof(sdr_rx_worker) * geometry->channels);
+  rx->chunk_slab = (uint8_t *)slab_create(rx->chunk_slab_bytes);
+  rx->packet_slab = (uint8_t *)slab_create(rx->packet_slab_bytes);
   if (rx->table == NULL || rx->workers == NULL || rx->chunk_slab == NULL ||
       rx->packet_slab == NULL) {
     sdr_rx_destroy(rx);
@@ -160,7 +160,7 @@ sdr_status sdr_rx_post(sdr_rx *rx, uint32_t message, void *buffer, uint64_t byte
   if (bytes > rx->geometry.max_message_bytes) return SDR_TOO_LARGE;
   sdr_rx_slot *slot = rx->table + message % rx->slots;
   if (__atomic_load_n(&slot->word, __ATOMIC_ACQUIRE) != 0) return SDR_BUSY;
-  slot_open(rx, slot, buffer, bytes);
+  slot_open(rx, slot, (uint8_t *)buffer, bytes);
   const uint32_t generation = message / rx->slots % rx->geometry.generations;
   const uint64_t word = (uint64_t)(SDR_SLOT_LIVE | generation) << 32 | message;
   __atomic_store_n(&slot->word, word, __ATOMIC_RELEASE);
