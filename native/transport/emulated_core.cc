@@ -188,7 +188,7 @@ uint32_t Core::send_data(Qp& qp) {
   WorldLink& link = *links_[qp.link_];
   const Fate fate = link.link.offer(now_ns_, bytes, bytes, PacketKind::data);
   work.in_flight += fate.copies;
-  launch_copies(link, fate, {{}, packet, index, qp.peer_, What::data, false});
+  launch_copies(link, fate, What::data, packet, index, qp.peer_);
   if (work.sent == work.packets) {
     qp.works_.pop();
     work.queued = false;
@@ -207,23 +207,29 @@ void Core::send_control_body(Qp& qp, uint32_t body) {
   WorldLink& link = *links_[qp.link_];
   const Fate fate = link.link.offer(now_ns_, bytes, bytes, control.kind);
   control.references += fate.copies;
-  launch_copies(link, fate, {{}, 0, body, qp.peer_, What::control, false});
+  launch_copies(link, fate, What::control, 0, body, qp.peer_);
   release_control(body);
 }
 
-void Core::launch_copies(WorldLink& link, const Fate& fate, Flight flight) {
+void Core::launch_copies(WorldLink& link, const Fate& fate, What what, uint32_t index, uint32_t body,
+                         uint32_t destination) {
   for (uint32_t i = 0; i < fate.copies; i++) {
     in_flight_++;
-    flight.at = key_at(fate.arrive_ns[i]);
-    flight.corrupt = fate.corrupt[i];
-    if (link.in_order.empty()) {
-      link.in_order.push(flight);
-      sources_.set(link.arrival_source, flight.at);
-    } else if (link.in_order.back().at.before(flight.at)) {
-      link.in_order.push(flight);
-    } else {
-      add_flight(flight);
+    const Key at = key_at(fate.arrive_ns[i]);
+    const bool was_empty = link.in_order.empty();
+    if (!was_empty && at.before(link.in_order.back().at)) {
+      add_flight({at, index, body, destination, what, fate.corrupt[i]});
+      continue;
     }
+    // Filled in place, field by field: a flight built aside is read back before its bytes have settled.
+    Flight& flight = link.in_order.extend();
+    flight.at = at;
+    flight.index = index;
+    flight.body = body;
+    flight.qp = destination;
+    flight.what = what;
+    flight.corrupt = fate.corrupt[i];
+    if (was_empty) sources_.set(link.arrival_source, at);
   }
 }
 

@@ -145,7 +145,8 @@ class Core {
   uint32_t send_data(Qp& qp);
   void send_control_body(Qp& qp, uint32_t body);
   bool is_stalled() const { return in_flight_ >= kInFlightMax; }
-  void launch_copies(WorldLink& link, const Fate& fate, Flight flight);
+  void launch_copies(WorldLink& link, const Fate& fate, What what, uint32_t index, uint32_t body,
+                     uint32_t destination);
   void add_flight(const Flight& flight);
   void next_flight_changed();
 

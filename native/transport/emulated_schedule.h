@@ -40,9 +40,11 @@ class Ring {
   T& back() { return slots_[(tail_ - 1) & mask_]; }
   T& operator[](size_t i) { return slots_[(head_ + i) & mask_]; }
   void pop() { head_++; }
-  void push(const T& value) {
+  void push(const T& value) { extend() = value; }
+  // A new last element, with whatever was in its place before.
+  T& extend() {
     if (size() == slots_.size()) grow();
-    slots_[tail_++ & mask_] = value;
+    return slots_[tail_++ & mask_];
   }
   void clear() { head_ = tail_ = 0; }
   // Keeps the first `count` elements.
@@ -116,8 +118,13 @@ class SourceHeap {
   const Key& top_key() const { return heap_.front().key; }
   bool has(uint32_t source) const { return positions_[source] != kAbsent; }
 
-  void set(uint32_t source, Key key) {
+  void set(uint32_t source, const Key& key) {
     uint32_t position = positions_[source];
+    // The usual case: the source that is next stays next, as the others wait for later times.
+    if (position == 0 && !child_before(key)) {
+      heap_[0].key = key;
+      return;
+    }
     if (position == kAbsent) {
       position = static_cast<uint32_t>(heap_.size());
       heap_.push_back({key, source});
@@ -151,6 +158,10 @@ class SourceHeap {
     uint32_t source;
   };
 
+  bool child_before(const Key& key) const {
+    const size_t count = heap_.size();
+    return (count > 1 && heap_[1].key.before(key)) || (count > 2 && heap_[2].key.before(key));
+  }
   void put(uint32_t position, const Entry& entry) {
     heap_[position] = entry;
     positions_[entry.source] = position;
