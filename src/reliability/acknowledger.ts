@@ -175,7 +175,8 @@ export class Acknowledger {
 export interface LossDetector {
   /** [first, first + count) is missing below a chunk that has just been found completed. */
   handleGap(first: number, count: number, nowNs: number): void;
-  handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): void;
+  /** True when what is asked for makes sense only together with an ACK: send one before it. */
+  handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): boolean;
   handleTimeout(bitmap: ChunkBitmap | undefined, front: Frontier, nowNs: number): void;
   pollNack(): NackFrame | undefined;
   nextTimeoutNs(): number;
@@ -202,7 +203,7 @@ export class BitmapReceiver implements ReceiveSession {
     this.look(nowNs, LOOKAHEAD_CHUNKS);
     if (this.complete || this.front.highest < 0) return;
     this.acknowledger.handleProgress(this.front, nowNs);
-    this.detector?.handleProgress(bitmap, this.front, nowNs);
+    if (this.detector?.handleProgress(bitmap, this.front, nowNs)) this.acknowledger.schedule(nowNs);
   }
 
   /** Brings the frontier up to date, and ends the work on the bitmap when nothing is missing. */

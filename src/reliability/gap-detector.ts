@@ -81,7 +81,7 @@ export class GapDetector implements LossDetector {
       this.askedNs[this.gaps] = NOT_ASKED;
       this.gaps++;
     }
-    this.dueNs = Math.min(this.dueNs, Math.max(nowNs + this.windowNs, this.nextScanNs()));
+    this.dueNs = Math.min(this.dueNs, nowNs + this.windowNs);
   }
 
   private reserve(count: number): void {
@@ -96,16 +96,17 @@ export class GapDetector implements LossDetector {
     this.askedNs = grow(new Float64Array(room), this.askedNs);
   }
 
-  private nextScanNs(): number {
-    return (
-      this.scannedNs + Math.max(GAP_SCAN_MIN_NS, Math.ceil(this.windowNs / GAP_SCANS_PER_WINDOW))
-    );
+  /** What is due this soon is dealt with at once, so that looks are at least this far apart. */
+  private get grainNs(): number {
+    return this.windowNs / GAP_SCANS_PER_WINDOW;
   }
 
-  handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): void {
+  handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): boolean {
     this.tail.handleProgress(nowNs, this.windowNs);
-    if (this.gaps > 0 && nowNs >= this.nextScanNs()) this.scan(bitmap, nowNs);
+    const restNs = Math.max(GAP_SCAN_MIN_NS, this.grainNs);
+    if (this.gaps > 0 && nowNs >= this.scannedNs + restNs) this.scan(bitmap, nowNs);
     this.checkTail(front, nowNs);
+    return false;
   }
 
   handleTimeout(bitmap: ChunkBitmap | undefined, front: Frontier, nowNs: number): void {
@@ -118,6 +119,7 @@ export class GapDetector implements LossDetector {
     const { rttNs, rttMinNs } = this.params.path;
     const repairNs = rttMinNs * REPAIR_RTT_FRACTION;
     const askAgainNs = Math.ceil(rttNs) + this.windowNs;
+    const { grainNs } = this;
     let kept = 0;
     let dueNs = Infinity;
     for (let i = 0; i < this.gaps; i++) {
@@ -130,7 +132,7 @@ export class GapDetector implements LossDetector {
         continue;
       }
       const chunkDueNs = asked === NOT_ASKED ? noticed + this.windowNs : asked + askAgainNs;
-      if (nowNs >= chunkDueNs) {
+      if (nowNs + grainNs >= chunkDueNs) {
         this.ask(chunk, 1);
         asked = nowNs;
       }
@@ -142,7 +144,7 @@ export class GapDetector implements LossDetector {
     }
     this.gaps = kept;
     this.scannedNs = nowNs;
-    this.dueNs = Math.max(dueNs, this.nextScanNs());
+    this.dueNs = dueNs;
   }
 
   private learn(extentNs: number): void {

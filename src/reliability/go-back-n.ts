@@ -117,12 +117,8 @@ class GoBackNSender implements SendSession {
   private handleNack(frame: NackFrame, nowNs: number): void {
     this.counters.nacksReceived++;
     this.guard.handleHeard();
-    const first = frame.ranges[0]?.first ?? NO_CHUNK;
-    if (first >= this.fresh) return;
-    // A NACK acknowledges what lies before it, like a NIC's.
-    this.claimed = Math.max(this.claimed, first);
-    this.credit(nowNs, this.payNs);
-    if (first === this.claimed) this.goBack(nowNs, this.payNs);
+    // The receiver's ACK came before it; one that names another chunk is stale, or not for this message.
+    if (frame.ranges[0]?.first === this.claimed) this.goBack(nowNs, this.payNs);
   }
 
   /** Back to the first missing chunk, if its latest injection is at least `ageNs` old. */
@@ -217,14 +213,15 @@ class SequenceDetector implements LossDetector {
 
   handleGap(_first: number, _count: number, _nowNs: number): void {}
 
-  handleProgress(_bitmap: ChunkBitmap, front: Frontier, nowNs: number): void {
+  handleProgress(_bitmap: ChunkBitmap, front: Frontier, nowNs: number): boolean {
     const missing = front.cumulative;
-    if (front.highest < missing) return;
+    if (front.highest < missing) return false;
     const againNs = this.askedNs + this.params.path.rttNs * ASK_AGAIN_RTTS;
-    if (missing === this.asked && nowNs < againNs) return;
+    if (missing === this.asked && nowNs < againNs) return false;
     this.asked = missing;
     this.askedNs = nowNs;
     this.ask = { kind: "nack", message: 0, ranges: [{ first: missing, count: 1 }] };
+    return true;
   }
 
   handleTimeout(_bitmap: ChunkBitmap | undefined, _front: Frontier, _nowNs: number): void {}
