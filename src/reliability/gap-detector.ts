@@ -102,7 +102,7 @@ export class GapDetector implements LossDetector {
   }
 
   handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): boolean {
-    this.tail.handleProgress(nowNs, this.windowNs);
+    this.tail.handleProgress(front.highest, nowNs, this.windowNs);
     const restNs = Math.max(GAP_SCAN_MIN_NS, this.grainNs);
     if (this.gaps > 0 && nowNs >= this.scannedNs + restNs) this.scan(bitmap, nowNs);
     this.checkTail(front, nowNs);
@@ -193,7 +193,8 @@ class TailWatch {
   /** Usual time between progress reports: quick to grow, slow to shrink. */
   private intervalNs: number;
   private progressNs: number;
-  private firedNs = 0;
+  private firedNs = -Infinity;
+  private highest = -1;
   private fires = 0;
 
   constructor(params: SessionParams) {
@@ -203,16 +204,19 @@ class TailWatch {
     this.intervalNs = Number.isFinite(chunkNs) ? chunkNs : 0;
   }
 
-  handleProgress(nowNs: number, windowNs: number): void {
+  handleProgress(highest: number, nowNs: number, windowNs: number): void {
     const gapNs = nowNs - this.progressNs;
+    const advanced = highest > this.highest;
+    const repairNs = this.firedNs + this.params.path.rttMinNs * REPAIR_RTT_FRACTION;
     // The silence before a repair says nothing about the usual interval; anything sooner does.
-    const repaired =
-      this.fires > 0 && nowNs >= this.firedNs + this.params.path.rttMinNs * REPAIR_RTT_FRACTION;
-    if (!repaired && gapNs > 0) {
+    if ((this.fires === 0 || nowNs < repairNs) && gapNs > 0) {
       const sampleNs = Math.min(gapNs, this.idleMaxNs(windowNs));
       const gain = sampleNs > this.intervalNs ? 1 / 2 : 1 / 32;
       this.intervalNs += (sampleNs - this.intervalNs) * gain;
     }
+    // The tail goes on by itself: what was asked for was not lost but not yet here, or not yet sent.
+    if (advanced && nowNs < repairNs) this.firedNs = -Infinity;
+    this.highest = highest;
     this.fires = 0;
     this.progressNs = nowNs;
   }
@@ -231,9 +235,9 @@ class TailWatch {
   nextTimeoutNs(windowNs: number): number {
     if (!this.armed) return Infinity;
     const idleNs = this.idleNs(windowNs);
-    if (this.fires === 0) return this.progressNs + idleNs;
     const doublings = Math.min(Math.max(0, this.fires - TAIL_PATIENCE), TAIL_DOUBLINGS_MAX);
-    return this.firedNs + (Math.ceil(this.params.path.rttNs) + idleNs) * 2 ** doublings;
+    const againNs = this.firedNs + (Math.ceil(this.params.path.rttNs) + idleNs) * 2 ** doublings;
+    return Math.max(this.progressNs + idleNs, againNs);
   }
 
   /** True when the tail is to be asked for now. */
