@@ -1,10 +1,11 @@
 // One direction of a path, packet by packet. It knows no transport, clock or thread.
 //
-// The impairments are those of tc-netem(8), in this order: the packet is serialised at the rate, then lost or
-// duplicated, then each copy is corrupted and delayed or sent ahead. netem loses and duplicates before it
-// serialises; here a lost packet has used the wire, as it has on a path. As in netem a packet that is both lost
-// and duplicated arrives once. Unlike netem's, a copy is not exposed to loss a second time, and every random
-// stream draws once a packet whatever the other impairments decide, so that each can be studied by itself.
+// The impairments are those of tc-netem(8), in this order: the packet is serialised at the rate,
+// then lost or duplicated, then each copy is corrupted and delayed or sent ahead. netem loses and
+// duplicates before it serialises; here a lost packet has used the wire, as it has on a path. As in
+// netem a packet that is both lost and duplicated arrives once. Unlike netem's, a copy is not
+// exposed to loss a second time, and every random stream draws once a packet whatever the other
+// impairments decide, so that each can be studied by itself.
 #include "sdr/link.h"
 
 #include <algorithm>
@@ -30,17 +31,21 @@ bool is_valid_size_table(const std::vector<std::pair<uint32_t, double>>& table) 
 }
 
 bool is_valid_drop(const DropRule& rule) {
-  return static_cast<size_t>(rule.kind) < kPacketKinds && rule.first >= 1 && rule.last >= rule.first;
+  return static_cast<size_t>(rule.kind) < kPacketKinds && rule.first >= 1 &&
+         rule.last >= rule.first;
 }
 
-// Between two points the logarithm of the probability is linear in the bytes; towards a zero the probability is.
+// Between two points the logarithm of the probability is linear in the bytes; towards a zero the
+// probability is.
 double interpolate_loss(const std::vector<std::pair<uint32_t, double>>& table, uint32_t bytes) {
-  const auto above = std::lower_bound(table.begin(), table.end(), bytes,
-                                      [](const auto& point, uint32_t value) { return point.first < value; });
+  const auto above =
+      std::lower_bound(table.begin(), table.end(), bytes,
+                       [](const auto& point, uint32_t value) { return point.first < value; });
   if (above == table.begin()) return table.front().second;
   if (above == table.end()) return table.back().second;
   const auto below = above - 1;
-  const double part = static_cast<double>(bytes - below->first) / static_cast<double>(above->first - below->first);
+  const double part =
+      static_cast<double>(bytes - below->first) / static_cast<double>(above->first - below->first);
   const double p0 = below->second, p1 = above->second;
   if (p0 <= 0 || p1 <= 0) return p0 + (p1 - p0) * part;
   return std::min(1.0, std::exp(std::log(p0) + (std::log(p1) - std::log(p0)) * part));
@@ -75,18 +80,20 @@ class DepartureQueue {
 }  // namespace
 
 bool LinkConfig::is_clear() const {
-  return rate_bps <= 0 && delay_ns == 0 && jitter_ns == 0 && loss == LossModel::none && duplicate_probability == 0 &&
-         corrupt_probability == 0 && drops.empty();
+  return rate_bps <= 0 && delay_ns == 0 && jitter_ns == 0 && loss == LossModel::none &&
+         duplicate_probability == 0 && corrupt_probability == 0 && drops.empty();
 }
 
 bool LinkConfig::is_valid() const {
-  for (double p : {delay_correlation, loss_probability, loss_correlation, ge_p, ge_r, ge_loss_bad, ge_loss_good,
-                   duplicate_probability, duplicate_correlation, corrupt_probability, corrupt_correlation,
-                   reorder_probability, reorder_correlation}) {
+  for (double p : {delay_correlation, loss_probability, loss_correlation, ge_p, ge_r, ge_loss_bad,
+                   ge_loss_good, duplicate_probability, duplicate_correlation, corrupt_probability,
+                   corrupt_correlation, reorder_probability, reorder_correlation}) {
     if (!is_probability(p)) return false;
   }
-  if (!(rate_bps == 0 || (rate_bps >= kLinkRateMinBps && rate_bps <= kLinkRateMaxBps))) return false;
-  if (delay_ns < 0 || delay_ns > kLinkDelayMaxNs || jitter_ns < 0 || jitter_ns > kLinkDelayMaxNs) return false;
+  if (!(rate_bps == 0 || (rate_bps >= kLinkRateMinBps && rate_bps <= kLinkRateMaxBps)))
+    return false;
+  if (delay_ns < 0 || delay_ns > kLinkDelayMaxNs || jitter_ns < 0 || jitter_ns > kLinkDelayMaxNs)
+    return false;
   if (distribution > Distribution::paretonormal || loss > LossModel::trace) return false;
   if (loss == LossModel::by_size && !is_valid_size_table(loss_by_size)) return false;
   if (loss == LossModel::trace && (!loss_trace || loss_trace->empty())) return false;
@@ -202,16 +209,22 @@ bool Link::State::from_trace(PacketKind kind) {
 
 bool Link::State::is_lost(uint32_t payload_bytes, PacketKind kind) {
   switch (config.loss) {
-    case LossModel::none: return false;
-    case LossModel::bernoulli: return loss.enabled() && loss.draw();
-    case LossModel::gilbert_elliott: return gilbert_elliott();
-    case LossModel::by_size: return by_size(payload_bytes);
-    case LossModel::trace: return from_trace(kind);
+    case LossModel::none:
+      return false;
+    case LossModel::bernoulli:
+      return loss.enabled() && loss.draw();
+    case LossModel::gilbert_elliott:
+      return gilbert_elliott();
+    case LossModel::by_size:
+      return by_size(payload_bytes);
+    case LossModel::trace:
+      return from_trace(kind);
   }
   return false;
 }
 
-// netem: the first gap - 1 packets after one that went ahead are delayed, later ones go ahead by chance.
+// netem: the first gap - 1 packets after one that went ahead are delayed, later ones go ahead by
+// chance.
 bool Link::State::goes_ahead(CopyStreams& streams) {
   if (!streams.reorder.enabled()) return false;
   const bool chosen = streams.reorder.draw();
@@ -227,16 +240,20 @@ bool Link::State::goes_ahead(CopyStreams& streams) {
 int64_t Link::State::delay_of(CopyStreams& streams) {
   if (config.jitter_ns == 0) return config.delay_ns;
   const double variate = delay_variate(config.distribution, streams.delay.variate());
-  const int64_t delay = config.delay_ns + std::llround(static_cast<double>(config.jitter_ns) * variate);
+  const int64_t delay =
+      config.delay_ns + std::llround(static_cast<double>(config.jitter_ns) * variate);
   return std::max<int64_t>(0, delay);
 }
 
 void Link::State::note_arrival(int64_t arrive_ns) {
-  if (arrive_ns < latest_arrival_ns) counters.reordered++;
-  else latest_arrival_ns = arrive_ns;
+  if (arrive_ns < latest_arrival_ns)
+    counters.reordered++;
+  else
+    latest_arrival_ns = arrive_ns;
 }
 
-// The impairments beyond loss. Streams of the first copy draw for lost packets too, see the top of this file.
+// The impairments beyond loss. Streams of the first copy draw for lost packets too, see the top of
+// this file.
 void Link::State::impair(Fate& fate, bool lost, bool forced) {
   const bool doubled = duplicate.enabled() && duplicate.draw();
   const uint32_t made = doubled ? 2 : 1;
@@ -255,7 +272,8 @@ void Link::State::impair(Fate& fate, bool lost, bool forced) {
   }
 }
 
-Link::Link(LinkConfig config, uint64_t seed, uint64_t stream) : state_(std::make_unique<State>(seed, stream)) {
+Link::Link(LinkConfig config, uint64_t seed, uint64_t stream)
+    : state_(std::make_unique<State>(seed, stream)) {
   state_->configure(std::move(config));
 }
 Link::~Link() = default;

@@ -1,6 +1,7 @@
-// Seeded random streams for links. It knows no global state: equal (seed, stream, purpose) gives equal draws.
-// Generators: xoshiro256** (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021), its
-// state filled by splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+// Seeded random streams for links. It knows no global state: equal (seed, stream, purpose) gives
+// equal draws. Generators: xoshiro256** (Blackman and Vigna, "Scrambled linear pseudorandom number
+// generators", 2021), its state filled by splitmix64 (Steele, Lea and Flood, "Fast splittable
+// pseudorandom number generators", 2014).
 #pragma once
 
 #include <bit>
@@ -9,7 +10,8 @@
 
 namespace sdr {
 
-// Each impairment draws from a stream of its own, so that switching one on shifts none of the others.
+// Each impairment draws from a stream of its own, so that switching one on shifts none of the
+// others.
 enum class Purpose : uint64_t {
   loss = 1,
   duplicate,
@@ -65,12 +67,14 @@ struct Threshold {
 
   Threshold() = default;
   explicit Threshold(double probability)
-      : below(probability < 1 ? static_cast<uint64_t>(std::ldexp(probability, 64)) : 0), always(probability >= 1) {}
+      : below(probability < 1 ? static_cast<uint64_t>(std::ldexp(probability, 64)) : 0),
+        always(probability >= 1) {}
   bool hit(uint64_t draw) const { return draw < below || always; }
 };
 
-// netem's correlated variates: x = (1 - rho) * uniform + rho * previous x. As in netem their law is narrower
-// than uniform, so that a correlated loss rate is not the probability asked for (tc-netem(8) warns of it).
+// netem's correlated variates: x = (1 - rho) * uniform + rho * previous x. As in netem their law is
+// narrower than uniform, so that a correlated loss rate is not the probability asked for
+// (tc-netem(8) warns of it).
 class Correlated {
  public:
   explicit Correlated(Random random) : random_(random) { last_ = random_.unit(); }
@@ -89,7 +93,8 @@ class Correlated {
   double rho_ = 0, last_;
 };
 
-// An event of given probability and correlation. It draws once a call while its probability is not 0.
+// An event of given probability and correlation. It draws once a call while its probability is not
+// 0.
 class Chance {
  public:
   explicit Chance(Random random) : source_(random) {}

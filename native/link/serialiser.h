@@ -8,14 +8,16 @@
 
 namespace sdr {
 
-// The n-th departure of a busy period that began at s is s + ceil(cumulative bits * 1e9 / rate), however long the
-// period lasts: the time is kept as whole nanoseconds and an integer remainder, so that nothing is ever rounded.
+// The n-th departure of a busy period that began at s is s + ceil(cumulative bits * 1e9 / rate),
+// however long the period lasts: the time is kept as whole nanoseconds and an integer remainder, so
+// that nothing is ever rounded.
 class Serialiser {
  public:
-  // The rate is kept in thousandths of a bit per second; 0 or less: infinite. A period under way goes on from its
-  // last departure.
+  // The rate is kept in thousandths of a bit per second; 0 or less: infinite. A period under way
+  // goes on from its last departure.
   void set_rate(double bits_per_second) {
-    const uint64_t rate = bits_per_second > 0 ? static_cast<uint64_t>(std::llround(bits_per_second * 1000)) : 0;
+    const uint64_t rate =
+        bits_per_second > 0 ? static_cast<uint64_t>(std::llround(bits_per_second * 1000)) : 0;
     if (rate == rate_) return;
     floor_ns_ = free_at_ns();
     remainder_ = 0;
@@ -23,8 +25,8 @@ class Serialiser {
     cached_bytes_ = UINT64_MAX;
   }
 
-  // Departure of the last bit of `bytes` offered at `now_ns`. An offer at free_at_ns() continues the busy period:
-  // the idle time before it is the rounding of free_at_ns() only.
+  // Departure of the last bit of `bytes` offered at `now_ns`. An offer at free_at_ns() continues
+  // the busy period: the idle time before it is the rounding of free_at_ns() only.
   int64_t push(int64_t now_ns, uint64_t bytes) {
     if (now_ns > free_at_ns()) {
       floor_ns_ = now_ns;

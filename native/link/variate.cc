@@ -14,7 +14,8 @@ using Table = std::array<double, kSteps + 1>;
 
 double clip(double x) { return std::clamp(x, -kVariateMax, kVariateMax); }
 
-// Normal quantiles for ascending u: Newton's method on the distribution function, from the quantile before.
+// Normal quantiles for ascending u: Newton's method on the distribution function, from the quantile
+// before.
 Table normal_table() {
   constexpr double kDensityScale = 0.3989422804014327;  // 1 / sqrt(2 pi)
   Table table{};
@@ -59,12 +60,17 @@ double interpolate(const Table& table, double u) {
 }  // namespace
 
 double delay_variate(Distribution distribution, double u) {
-  static const Table normal = normal_table(), pareto = pareto_table(), paretonormal = paretonormal_table();
+  static const Table normal = normal_table(), pareto = pareto_table(),
+                     paretonormal = paretonormal_table();
   switch (distribution) {
-    case Distribution::uniform: return 2 * u - 1;
-    case Distribution::normal: return interpolate(normal, u);
-    case Distribution::pareto: return interpolate(pareto, u);
-    case Distribution::paretonormal: return interpolate(paretonormal, u);
+    case Distribution::uniform:
+      return 2 * u - 1;
+    case Distribution::normal:
+      return interpolate(normal, u);
+    case Distribution::pareto:
+      return interpolate(pareto, u);
+    case Distribution::paretonormal:
+      return interpolate(paretonormal, u);
   }
   return 0;
 }

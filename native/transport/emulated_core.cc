@@ -1,8 +1,9 @@
 // What happens over virtual time: serialisers pull packets, packets land, progress is reported.
 //
-// A packet is never an object: its flight names its work and its number, and the payload is copied from the
-// source to the destination when it lands. Senders without a pace are pulled by their link's serialiser, so a
-// long message waits as one work request, not as millions of queued packets.
+// A packet is never an object: its flight names its work and its number, and the payload is copied
+// from the source to the destination when it lands. Senders without a pace are pulled by their
+// link's serialiser, so a long message waits as one work request, not as millions of queued
+// packets.
 #include "transport/emulated_core.h"
 
 #include <algorithm>
@@ -19,14 +20,16 @@ constexpr uint32_t kWorker = 0;  // one thread steps every channel's completions
 
 bool is_valid(const QpConfig& config) {
   return config.work_requests_max >= 1 && config.work_requests_max <= kWorkRequestsMax &&
-         (config.rate_bps == 0 || (config.rate_bps >= kLinkRateMinBps && config.rate_bps <= kLinkRateMaxBps));
+         (config.rate_bps == 0 ||
+          (config.rate_bps >= kLinkRateMinBps && config.rate_bps <= kLinkRateMaxBps));
 }
 
 bool same_geometry(const sdr_geometry& a, const sdr_geometry& b) {
-  return a.packet_bytes == b.packet_bytes && a.packets_per_chunk == b.packets_per_chunk && a.slots == b.slots &&
-         a.generations == b.generations && a.channels == b.channels && a.max_message_bytes == b.max_message_bytes &&
-         a.split.message_bits == b.split.message_bits && a.split.packet_bits == b.split.packet_bits &&
-         a.split.user_bits == b.split.user_bits;
+  return a.packet_bytes == b.packet_bytes && a.packets_per_chunk == b.packets_per_chunk &&
+         a.slots == b.slots && a.generations == b.generations && a.channels == b.channels &&
+         a.max_message_bytes == b.max_message_bytes &&
+         a.split.message_bits == b.split.message_bits &&
+         a.split.packet_bits == b.split.packet_bits && a.split.user_bits == b.split.user_bits;
 }
 
 }  // namespace
@@ -99,14 +102,18 @@ size_t Core::advance(int64_t limit_ns) {
 
 void Core::run_source(const Source& source) {
   switch (source.kind) {
-    case SourceKind::pump: return pump(*links_[source.index]);
-    case SourceKind::pacer: return pace(*qps_[source.index]);
+    case SourceKind::pump:
+      return pump(*links_[source.index]);
+    case SourceKind::pacer:
+      return pace(*qps_[source.index]);
     case SourceKind::arrivals: {
       WorldLink& link = *links_[source.index];
       const Flight flight = link.in_order.front();
       link.in_order.pop();
-      if (link.in_order.empty()) sources_.remove(link.arrival_source);
-      else sources_.set(link.arrival_source, link.in_order.front().at);
+      if (link.in_order.empty())
+        sources_.remove(link.arrival_source);
+      else
+        sources_.set(link.arrival_source, link.in_order.front().at);
       return land(flight);
     }
     case SourceKind::flights: {
@@ -138,10 +145,12 @@ void Core::wake(Qp& qp) {
 
 void Core::arm_pump(WorldLink& link) {
   const int64_t free_ns = std::max(now_ns_, link.link.free_at_ns());
-  sources_.set(link.pump_source, key_at(is_stalled() ? std::max(free_ns, now_ns_ + kStallNs) : free_ns));
+  sources_.set(link.pump_source,
+               key_at(is_stalled() ? std::max(free_ns, now_ns_ + kStallNs) : free_ns));
 }
 
-// The serialiser is free: one packet of the next sender, then that sender goes to the end of the line.
+// The serialiser is free: one packet of the next sender, then that sender goes to the end of the
+// line.
 void Core::pump(WorldLink& link) {
   if (!is_stalled()) {
     Qp& qp = *qps_[link.senders.front()];
@@ -152,8 +161,10 @@ void Core::pump(WorldLink& link) {
       if (qp.waiting_) link.senders.push(qp.id_);
     }
   }
-  if (link.senders.empty()) sources_.remove(link.pump_source);
-  else arm_pump(link);
+  if (link.senders.empty())
+    sources_.remove(link.pump_source);
+  else
+    arm_pump(link);
 }
 
 void Core::pace(Qp& qp) {
@@ -162,8 +173,10 @@ void Core::pace(Qp& qp) {
     return;
   }
   if (qp.has_work()) qp.pacer_.push(now_ns_, send_data(qp));
-  if (qp.has_work()) sources_.set(qp.pace_source_, key_at(qp.pacer_.free_at_ns()));
-  else sources_.remove(qp.pace_source_);
+  if (qp.has_work())
+    sources_.set(qp.pace_source_, key_at(qp.pacer_.free_at_ns()));
+  else
+    sources_.remove(qp.pace_source_);
 }
 
 void Core::send_next(Qp& qp) {
@@ -211,8 +224,8 @@ void Core::send_control_body(Qp& qp, uint32_t body) {
   release_control(body);
 }
 
-void Core::launch_copies(WorldLink& link, const Fate& fate, What what, uint32_t index, uint32_t body,
-                         uint32_t destination) {
+void Core::launch_copies(WorldLink& link, const Fate& fate, What what, uint32_t index,
+                         uint32_t body, uint32_t destination) {
   for (uint32_t i = 0; i < fate.copies; i++) {
     in_flight_++;
     const Key at = key_at(fate.arrive_ns[i]);
@@ -221,7 +234,8 @@ void Core::launch_copies(WorldLink& link, const Fate& fate, What what, uint32_t 
       add_flight({at, index, body, destination, what, fate.corrupt[i]});
       continue;
     }
-    // Filled in place, field by field: a flight built aside is read back before its bytes have settled.
+    // Filled in place, field by field: a flight built aside is read back before its bytes have
+    // settled.
     Flight& flight = link.in_order.extend();
     flight.at = at;
     flight.index = index;
@@ -240,18 +254,26 @@ void Core::add_flight(const Flight& flight) {
 }
 
 void Core::next_flight_changed() {
-  if (flights_.empty()) sources_.remove(kFlightSource);
-  else sources_.set(kFlightSource, flights_.top().at);
+  if (flights_.empty())
+    sources_.remove(kFlightSource);
+  else
+    sources_.set(kFlightSource, flights_.top().at);
 }
 
 // ---- arriving ----
 
 void Core::land(const Flight& flight) {
   switch (flight.what) {
-    case What::data: in_flight_--; return land_data(flight);
-    case What::control: in_flight_--; return land_control(flight);
-    case What::injected: return report_injected(flight);
-    case What::progress: return report_progress(flight);
+    case What::data:
+      in_flight_--;
+      return land_data(flight);
+    case What::control:
+      in_flight_--;
+      return land_control(flight);
+    case What::injected:
+      return report_injected(flight);
+    case What::progress:
+      return report_progress(flight);
   }
 }
 
@@ -278,8 +300,8 @@ void Core::receive(Qp& qp, const Work& work, uint32_t packet) {
     entered_.push_back(&qp);
     sdr_rx_enter(qp.rx_, kWorker);
   }
-  const sdr_tx_packet sent =
-      sdr_tx_make(&qp.config_.geometry, work.message, work.message_bytes, packet, work.user_immediate);
+  const sdr_tx_packet sent = sdr_tx_make(&qp.config_.geometry, work.message, work.message_bytes,
+                                         packet, work.user_immediate);
   const sdr_completion completion = {sent.queue, sent.immediate, sent.bytes};
   if (work.source) {
     sdr_step why;
@@ -289,8 +311,10 @@ void Core::receive(Qp& qp, const Work& work, uint32_t packet) {
   }
   uint32_t message = 0;
   const sdr_step step = sdr_rx_step(qp.rx_, kWorker, &completion, &message);
-  if (step == SDR_STEP_CHUNK) chunk_arrived(qp, message);
-  else if (step == SDR_STEP_MESSAGE) message_arrived(qp, message);
+  if (step == SDR_STEP_CHUNK)
+    chunk_arrived(qp, message);
+  else if (step == SDR_STEP_MESSAGE)
+    message_arrived(qp, message);
 }
 
 void Core::land_control(const Flight& flight) {

@@ -1,4 +1,5 @@
-// The emulated world's inside: links, queue pairs and their work, in one virtual time on one thread.
+// The emulated world's inside: links, queue pairs and their work, in one virtual time on one
+// thread.
 #pragma once
 
 #include <memory>
@@ -12,12 +13,14 @@ namespace sdr::emulated {
 
 inline constexpr size_t kQpsMax = 1 << 16, kLinksMax = 1 << 16;
 inline constexpr uint32_t kWorkRequestsMax = 1 << 20;
-inline constexpr size_t kControlQueueMax = 1024;  // control datagrams waiting for the serialiser, a queue pair
+inline constexpr size_t kControlQueueMax =
+    1024;  // control datagrams waiting for the serialiser, a queue pair
 // Packets in flight in one world; at the limit senders pause and look again after kStallNs.
 inline constexpr size_t kInFlightMax = 1 << 24;
 inline constexpr int64_t kStallNs = 1000;
 
-// One posted work request, until nothing refers to it: not queued, its injection reported, no packet in flight.
+// One posted work request, until nothing refers to it: not queued, its injection reported, no
+// packet in flight.
 struct Work {
   RegionRef region;
   const uint8_t* source = nullptr;  // payload of first_packet; null: phantom
@@ -46,13 +49,14 @@ class Qp final : public QueuePair {
 
   uint32_t id() const override { return id_; }
   const sdr_geometry& geometry() const override { return config_.geometry; }
-  sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes) override;
+  sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset,
+                          uint64_t bytes) override;
   sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
   sdr_status complete(uint32_t message) override;
   sdr_rx* engine() override { return rx_; }
   sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) override;
-  sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
-                       uint32_t first_chunk, uint64_t bytes) override;
+  sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region,
+                       uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) override;
   sdr_status close_send(uint32_t message) override;
   sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) override;
   int64_t last_heard_ns() const override { return last_heard_ns_; }
@@ -74,7 +78,8 @@ class Qp final : public QueuePair {
     RegionRef region;
     uint32_t message = 0;
     bool posted = false, has_memory = false;
-    bool progress_armed = false;  // a timer will report the chunks that arrived since the last report
+    bool progress_armed =
+        false;  // a timer will report the chunks that arrived since the last report
   };
 
   Sending* sending(uint32_t message);
@@ -104,8 +109,8 @@ class Qp final : public QueuePair {
 struct WorldLink {
   explicit WorldLink(Link made) : link(std::move(made)) {}
   Link link;
-  Ring<uint32_t> senders;    // unpaced queue pairs with something to send, next first
-  Ring<Flight> in_order;     // arrivals, ascending
+  Ring<uint32_t> senders;  // unpaced queue pairs with something to send, next first
+  Ring<Flight> in_order;   // arrivals, ascending
   uint32_t pump_source = 0, arrival_source = 0;
 };
 

@@ -7,8 +7,13 @@
 namespace sdr::emulated {
 
 Qp::Qp(Core& core, uint32_t id, const QpConfig& config, sdr_rx* rx)
-    : core_(core), id_(id), config_(config), rx_(rx), pace_source_(core.add_source(Core::SourceKind::pacer, id)),
-      sending_(config.geometry.slots), receiving_(config.geometry.slots) {
+    : core_(core),
+      id_(id),
+      config_(config),
+      rx_(rx),
+      pace_source_(core.add_source(Core::SourceKind::pacer, id)),
+      sending_(config.geometry.slots),
+      receiving_(config.geometry.slots) {
   pacer_.set_rate(config.rate_bps);
 }
 
@@ -46,7 +51,8 @@ sdr_status Qp::set_length(uint32_t message, uint64_t bytes, bool* complete) {
   Receiving* const slot = receiving(message);
   if (!slot) return SDR_CLOSED;
   const sdr_status status = sdr_rx_set_length(rx_, message, bytes, complete);
-  if (status == SDR_OK && *complete) slot->progress_armed = false;  // the result says it, no event will
+  if (status == SDR_OK && *complete)
+    slot->progress_armed = false;  // the result says it, no event will
   return status;
 }
 
@@ -67,19 +73,22 @@ sdr_status Qp::open_send(uint32_t message, uint64_t message_bytes, uint32_t user
   return SDR_OK;
 }
 
-sdr_status Qp::post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
-                         uint32_t first_chunk, uint64_t bytes) {
+sdr_status Qp::post_send(uint32_t message, uint32_t work_request, RegionRef region,
+                         uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) {
   const Sending* const slot = sending(message);
   if (closed_ || link_ == kNone || !slot) return SDR_CLOSED;
   const uint64_t packet_bytes = config_.geometry.packet_bytes;
   const uint64_t first_packet = uint64_t{first_chunk} * config_.geometry.packets_per_chunk;
   // Both are checked against the message before they are multiplied or added.
-  if (bytes == 0 || bytes > slot->bytes || first_packet > slot->bytes / packet_bytes) return SDR_INVALID;
+  if (bytes == 0 || bytes > slot->bytes || first_packet > slot->bytes / packet_bytes)
+    return SDR_INVALID;
   const uint64_t begin = first_packet * packet_bytes;
   if (begin > slot->bytes - bytes) return SDR_INVALID;
-  // Only the message's last packet may be short.
-  if (bytes % packet_bytes != 0 && begin + bytes != slot->bytes) return SDR_INVALID;
-  if (region && (source_offset > region->bytes || bytes > region->bytes - source_offset)) return SDR_INVALID;
+  // Only the message's last chunk may be short.
+  const uint64_t chunk_bytes = packet_bytes * config_.geometry.packets_per_chunk;
+  if (bytes % chunk_bytes != 0 && begin + bytes != slot->bytes) return SDR_INVALID;
+  if (region && (source_offset > region->bytes || bytes > region->bytes - source_offset))
+    return SDR_INVALID;
   if (outstanding_ >= config_.work_requests_max) return SDR_BUSY;
 
   const uint32_t index = core_.works_.take();

@@ -1,5 +1,6 @@
-// What the emulated world keeps its future in: rings, a heap of flights and a heap of event sources.
-// Nothing here knows packets or links; everything is ordered by (time, sequence of insertion).
+// What the emulated world keeps its future in: rings, a heap of flights and a heap of event
+// sources. Nothing here knows packets or links; everything is ordered by (time, sequence of
+// insertion).
 #pragma once
 
 #include <algorithm>
@@ -22,9 +23,9 @@ enum class What : uint8_t { data, control, injected, progress };
 // One thing that will happen. Millions of these are in flight: 32 bytes, no pointer.
 struct Flight {
   Key at;
-  uint32_t index;   // data: packet of the message; progress: message
-  uint32_t body;    // data, injected: work; control: control body
-  uint32_t qp;      // data, control: the destination; else the owner
+  uint32_t index;  // data: packet of the message; progress: message
+  uint32_t body;   // data, injected: work; control: control body
+  uint32_t qp;     // data, control: the destination; else the owner
   What what;
   bool corrupt;
 };
@@ -104,9 +105,9 @@ class FlightHeap {
   std::vector<Flight> heap_;
 };
 
-// Which source of events comes next. A source (a link's serialiser, a link's arrivals in order, a pacer, the heap
-// of everything else) shows only its earliest event here, so that a packet costs two short sifts, not two
-// operations on a heap of every packet in flight.
+// Which source of events comes next. A source (a link's serialiser, a link's arrivals in order, a
+// pacer, the heap of everything else) shows only its earliest event here, so that a packet costs
+// two short sifts, not two operations on a heap of every packet in flight.
 class SourceHeap {
  public:
   uint32_t add() {
@@ -134,8 +135,10 @@ class SourceHeap {
     }
     const bool earlier = key.before(heap_[position].key);
     heap_[position].key = key;
-    if (earlier) rise(position);
-    else sink(position);
+    if (earlier)
+      rise(position);
+    else
+      sink(position);
   }
 
   void remove(uint32_t source) {

@@ -18,14 +18,16 @@ sdr_status EmulatedWorld::set_link(uint32_t link, const LinkConfig& config) {
 }
 
 LinkCounters EmulatedWorld::link_counters(uint32_t link) const {
-  return link < state_->core.link_count() ? state_->core.link(link).link.counters() : LinkCounters{};
+  return link < state_->core.link_count() ? state_->core.link(link).link.counters()
+                                          : LinkCounters{};
 }
 
 QueuePair* EmulatedWorld::create_qp(const QpConfig& config, sdr_status* status) {
   return state_->core.create_qp(config, status);
 }
 
-sdr_status EmulatedWorld::connect(uint32_t qp_a, uint32_t qp_b, uint32_t link_ab, uint32_t link_ba) {
+sdr_status EmulatedWorld::connect(uint32_t qp_a, uint32_t qp_b, uint32_t link_ab,
+                                  uint32_t link_ba) {
   return state_->core.connect(qp_a, qp_b, link_ab, link_ba);
 }
 

@@ -1,4 +1,5 @@
-// The bounded event queue between transports and the binding. It knows no transport and no JavaScript.
+// The bounded event queue between transports and the binding. It knows no transport and no
+// JavaScript.
 #include <algorithm>
 #include <cstring>
 

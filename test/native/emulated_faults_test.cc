@@ -1,4 +1,5 @@
-// The emulated world under loss, duplication, reordering and corruption: safety, determinism, recovery.
+// The emulated world under loss, duplication, reordering and corruption: safety, determinism,
+// recovery.
 #include <algorithm>
 #include <map>
 
@@ -21,11 +22,13 @@ LinkConfig rough(double severity = 1) {
   return config;
 }
 
-// The simplest reliable write: the receiver sends its chunk bitmap as a control datagram now and then, the sender
-// sends again what the newest one lacks. Real bytes, both directions impaired. Every decision is made between
-// calls of advance(), at times that do not depend on how far each call may go.
+// The simplest reliable write: the receiver sends its chunk bitmap as a control datagram now and
+// then, the sender sends again what the newest one lacks. Real bytes, both directions impaired.
+// Every decision is made between calls of advance(), at times that do not depend on how far each
+// call may go.
 struct Repeater {
-  Repeater(Pair& p, uint32_t chunk_count, uint64_t size) : pair(p), chunks(chunk_count), bytes(size) {}
+  Repeater(Pair& p, uint32_t chunk_count, uint64_t size)
+      : pair(p), chunks(chunk_count), bytes(size) {}
 
   void post(uint32_t message, const RegionRef& source, const RegionRef& destination) {
     from = source;
@@ -130,9 +133,11 @@ TEST(duplicates_and_reordering_are_counted_and_harmless) {
   const QpCounters counters = pair.b->counters();
   CHECK(link.duplicated > 50 && link.reordered > 50);
   CHECK_EQ(counters.steps[SDR_STEP_DUPLICATE], link.duplicated);
-  CHECK_EQ(counters.steps[SDR_STEP_PACKET] + counters.steps[SDR_STEP_CHUNK] + counters.steps[SDR_STEP_MESSAGE],
+  CHECK_EQ(counters.steps[SDR_STEP_PACKET] + counters.steps[SDR_STEP_CHUNK] +
+               counters.steps[SDR_STEP_MESSAGE],
            400u);
-  for (size_t i = 1; i < pair.log.size(); i++) CHECK(pair.log[i].time_ns >= pair.log[i - 1].time_ns);
+  for (size_t i = 1; i < pair.log.size(); i++)
+    CHECK(pair.log[i].time_ns >= pair.log[i - 1].time_ns);
 }
 
 TEST(corrupted_packets_are_counted_and_ignored) {
@@ -211,7 +216,8 @@ TEST(thousands_of_messages_pass_through_the_generations) {
     CHECK(!pair.world.idle());
     for (const Event& event : pair.step(INT64_MAX)) {
       if (event.type != kProgress || event.value != 1) continue;
-      // Completed in any order; the slot of the next message is free when message sent - slots is done.
+      // Completed in any order; the slot of the next message is free when message sent - slots is
+      // done.
       const auto& [from, to] = buffers[event.message];
       CHECK_EQ(hash(to), hash(from));
       CHECK_EQ(pair.b->complete(event.message), SDR_OK);
@@ -238,7 +244,8 @@ TEST(a_link_heals_in_the_middle_of_a_message) {
   CHECK_EQ(pair.world.set_link(0, link(16e9, 1'000)), SDR_OK);
   pair.run();
   CHECK_EQ(pair.world.link_counters(0).dropped, 41u);
-  CHECK_EQ(pair.b->counters().steps[SDR_STEP_PACKET] + pair.b->counters().steps[SDR_STEP_CHUNK], 39u);
+  CHECK_EQ(pair.b->counters().steps[SDR_STEP_PACKET] + pair.b->counters().steps[SDR_STEP_CHUNK],
+           39u);
   // 41 packets at the old rate, then 39 at twice that.
   CHECK_EQ(static_cast<int64_t>(pair.of(kInjected)[0].time_ns), 41'000 + 39 * 500);
 }

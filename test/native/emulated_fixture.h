@@ -99,7 +99,8 @@ struct Pair {
     return chosen;
   }
   // Posts, announces and sends a whole message from a to b as one work request.
-  void send(uint32_t message, uint64_t bytes, sdr::RegionRef from = nullptr, sdr::RegionRef to = nullptr) {
+  void send(uint32_t message, uint64_t bytes, sdr::RegionRef from = nullptr,
+            sdr::RegionRef to = nullptr) {
     bool complete = false;
     CHECK_EQ(b->post_receive(message, std::move(to), 0, bytes), SDR_OK);
     CHECK_EQ(b->set_length(message, bytes, &complete), SDR_OK);
@@ -123,7 +124,8 @@ struct Pair {
 inline std::string text(const std::vector<sdr::Event>& log) {
   std::string result;
   for (const sdr::Event& e : log) {
-    for (const uint32_t field : {e.type, e.qp, e.message, e.value}) result += std::to_string(field) + ' ';
+    for (const uint32_t field : {e.type, e.qp, e.message, e.value})
+      result += std::to_string(field) + ' ';
     result += std::to_string(static_cast<int64_t>(e.time_ns)) + '\n';
   }
   return result;

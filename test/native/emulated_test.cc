@@ -37,7 +37,8 @@ TEST(a_lossless_transfer_has_the_times_of_the_closed_form) {
   CHECK_EQ(injected.size(), chunks);
   CHECK_EQ(progress.size(), chunks);
   for (uint32_t chunk = 0; chunk < chunks; chunk++) {
-    const int64_t departed = 5'000 + exact_ns(std::min<uint64_t>(bytes, (chunk + 1) * 4000), 3'000'000'000);
+    const int64_t departed =
+        5'000 + exact_ns(std::min<uint64_t>(bytes, (chunk + 1) * 4000), 3'000'000'000);
     CHECK_EQ(injected[chunk].value, 100 + chunk);
     CHECK_EQ(injected[chunk].qp, pair.a->id());
     CHECK_EQ(time_of(injected[chunk]), departed);
@@ -125,7 +126,7 @@ TEST(advance_stops_at_the_limit_and_with_nothing_left_leaves_the_time_alone) {
   CHECK_EQ(pair.world.now_ns(), 3'999);
   CHECK_EQ(pair.world.advance(10), 0u);  // a limit in the past does nothing
   CHECK_EQ(pair.world.now_ns(), 3'999);
-  CHECK_EQ(pair.world.advance(4'000), 1u);  // injected
+  CHECK_EQ(pair.world.advance(4'000), 1u);      // injected
   CHECK_EQ(pair.world.advance(INT64_MAX), 1u);  // undrained: the world waits
   CHECK_EQ(pair.world.now_ns(), 4'000);
   pair.run();
@@ -137,7 +138,8 @@ TEST(an_instant_is_finished_before_advance_returns) {
   s.ab = s.ba = LinkConfig{};  // no rate, no delay: all of it happens now
   Pair pair(s);
   pair.send(0, 40'000);
-  CHECK_EQ(pair.a->send_control(PacketKind::ping, reinterpret_cast<const uint8_t*>("x"), 1), SDR_OK);
+  CHECK_EQ(pair.a->send_control(PacketKind::ping, reinterpret_cast<const uint8_t*>("x"), 1),
+           SDR_OK);
   CHECK_EQ(pair.step(INT64_MAX).size(), 3u);  // injected, progress (merged), control
   CHECK(pair.world.idle());
   CHECK_EQ(pair.world.now_ns(), 0);
@@ -162,6 +164,18 @@ TEST(control_goes_before_queued_data_through_the_same_link) {
   CHECK_EQ(pair.b->counters().control_received, 1u);
 }
 
+TEST(waiting_control_datagrams_are_limited) {
+  Pair pair{Settings{}};
+  const std::vector<uint8_t> frame(1000);
+  uint32_t accepted = 0;
+  while (pair.a->send_control(PacketKind::ping, frame.data(), frame.size()) == SDR_OK) accepted++;
+  CHECK_EQ(accepted, 1024u);
+  CHECK_EQ(pair.a->send_control(PacketKind::ping, frame.data(), frame.size()), SDR_BUSY);
+  pair.run();
+  CHECK_EQ(pair.bodies.size(), accepted);
+  CHECK_EQ(pair.a->send_control(PacketKind::ping, frame.data(), frame.size()), SDR_OK);
+}
+
 TEST(two_queue_pairs_share_a_link_packet_by_packet) {
   Pair pair{Settings{}};
   sdr_status status = SDR_INVALID;
@@ -182,7 +196,8 @@ TEST(two_queue_pairs_share_a_link_packet_by_packet) {
   for (const Event& event : pair.of(kInjected)) {
     if (event.qp == c->id()) ends.push_back(time_of(event));
   }
-  // Each gets every second packet: the n-th chunk of c ends with its 4 n-th packet, 8 n packets into the period.
+  // Each gets every second packet: the n-th chunk of c ends with its 4 n-th packet, 8 n packets
+  // into the period.
   CHECK_EQ(ends.size(), 25u);
   for (size_t i = 0; i < ends.size(); i++) CHECK_EQ(ends[i], static_cast<int64_t>(i + 1) * 8'000);
   CHECK_EQ(time_of(pair.of(kInjected).back()), 200'000);
@@ -197,7 +212,8 @@ TEST(a_paced_sender_keeps_its_pace_exactly) {
   pair.run();
   const auto progress = pair.of(kProgress);
   for (size_t chunk = 0; chunk < progress.size(); chunk++) {
-    // The chunk's last packet leaves when the packets before it are paced out, and takes 80 ns on the wire.
+    // The chunk's last packet leaves when the packets before it are paced out, and takes 80 ns on
+    // the wire.
     CHECK_EQ(time_of(progress[chunk]), exact_ns(chunk * 4000 + 3000, 3'000'000'000) + 80);
   }
   CHECK_EQ(progress.size(), 100u);
@@ -248,7 +264,8 @@ TEST(closing_a_send_drops_what_is_queued_and_lets_the_region_go) {
   const RegionRef from = memory(40'000, 1), to = memory(40'000);
   pair.send(0, 40'000, from, to);
   CHECK_EQ(pair.a->post_send(0, 1, from, 0, 0, 40'000), SDR_OK);
-  CHECK_EQ(pair.world.advance(10'500), 0u);  // ten packets departed, the eleventh is in the serialiser
+  CHECK_EQ(pair.world.advance(10'500),
+           0u);  // ten packets departed, the eleventh is in the serialiser
   CHECK_EQ(pair.a->close_send(0), SDR_OK);
   CHECK_EQ(from.use_count(), 2);  // one work request with packets in flight
   CHECK_EQ(pair.a->post_send(0, 2, from, 0, 0, 4000), SDR_CLOSED);
@@ -330,6 +347,7 @@ TEST(bad_arguments_are_refused) {
   CHECK_EQ(a.post_send(0, 0, nullptr, 0, 3, 1), SDR_INVALID);
   CHECK_EQ(a.post_send(0, 0, nullptr, 0, UINT32_MAX, 1000), SDR_INVALID);
   CHECK_EQ(a.post_send(0, 0, nullptr, 0, 0, 1500), SDR_INVALID);  // a short packet in the middle
+  CHECK_EQ(a.post_send(0, 0, nullptr, 0, 0, 3000), SDR_INVALID);  // a short chunk in the middle
   CHECK_EQ(a.post_send(0, 0, nullptr, 0, 0, UINT64_MAX), SDR_INVALID);
   const RegionRef small = memory(3000);
   CHECK_EQ(a.post_send(0, 0, small, 0, 0, 4000), SDR_INVALID);

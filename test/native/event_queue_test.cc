@@ -29,7 +29,8 @@ TEST(only_the_first_event_wakes_the_consumer) {
 TEST(progress_of_a_message_is_merged_while_it_waits) {
   EventQueue queue;
   std::vector<uint64_t> released;
-  queue.on_progress_drained([&](uint32_t qp, uint32_t message) { released.push_back(qp * 1000ull + message); });
+  queue.on_progress_drained(
+      [&](uint32_t qp, uint32_t message) { released.push_back(qp * 1000ull + message); });
   queue.push(event(EventType::progress, 1, 7, 0, 10));
   queue.push(event(EventType::progress, 2, 7, 0, 11));
   CHECK(!queue.push(event(EventType::progress, 1, 7, 1, 12)));
@@ -84,7 +85,8 @@ TEST(control_beyond_the_limits_is_dropped_and_counted) {
   std::vector<uint8_t> control(EventQueue::kControlBytesMax);
   Event out[8];
   CHECK_EQ(queue.drain(out, 8, control.data()), 5u);
-  for (size_t i = 0; i < EventQueue::kControlEventsMax + 10; i++) queue.push_control(0, 0, nullptr, 0);
+  for (size_t i = 0; i < EventQueue::kControlEventsMax + 10; i++)
+    queue.push_control(0, 0, nullptr, 0);
   CHECK_EQ(queue.size(), EventQueue::kControlEventsMax);
   CHECK_EQ(queue.control_dropped(), 12u);
 }

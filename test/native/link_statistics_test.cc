@@ -1,5 +1,5 @@
-// The link's laws, statistically. Seeds are fixed, so a run never varies; each bound is one that a correct link
-// meets with probability at least 1 - 1e-6 over the choice of the seed.
+// The link's laws, statistically. Seeds are fixed, so a run never varies; each bound is one that a
+// correct link meets with probability at least 1 - 1e-6 over the choice of the seed.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -21,7 +21,9 @@ bool within_binomial(uint64_t hits, uint64_t n, double p) {
   const double a = q > 0 ? q * std::log(q / p) : 0;
   const double b = q < 1 ? (1 - q) * std::log((1 - q) / (1 - p)) : 0;
   const bool within = static_cast<double>(n) * (a + b) <= std::log(2 / kDoubt);
-  if (!within) std::fprintf(stderr, "rate %g of %llu, expected %g\n", q, static_cast<unsigned long long>(n), p);
+  if (!within)
+    std::fprintf(stderr, "rate %g of %llu, expected %g\n", q, static_cast<unsigned long long>(n),
+                 p);
   return within;
 }
 
@@ -31,7 +33,8 @@ bool within_sigmas(double value, double expected, double sigma) {
   return within;
 }
 
-std::vector<bool> losses(const LinkConfig& config, int count, uint64_t seed, uint32_t bytes = 1000) {
+std::vector<bool> losses(const LinkConfig& config, int count, uint64_t seed,
+                         uint32_t bytes = 1000) {
   Link link(config, seed, 0);
   std::vector<bool> lost;
   for (int i = 0; i < count; i++) lost.push_back(link.offer(i, bytes, bytes, kData).copies == 0);
@@ -93,9 +96,10 @@ void check_moments(const std::vector<double>& sample, const Law& law) {
   CHECK(within_sigmas(moments.deviation, law.deviation, sigma));
 }
 
-// Kolmogorov-Smirnov with the Dvoretzky-Kiefer-Wolfowitz bound, which holds for every n. `rounding` is how far the
-// distribution function moves within one nanosecond.
-void check_distribution(std::vector<double> sample, const std::function<double(double)>& distribution) {
+// Kolmogorov-Smirnov with the Dvoretzky-Kiefer-Wolfowitz bound, which holds for every n. `rounding`
+// is how far the distribution function moves within one nanosecond.
+void check_distribution(std::vector<double> sample,
+                        const std::function<double(double)>& distribution) {
   std::sort(sample.begin(), sample.end());
   const double n = static_cast<double>(sample.size());
   double distance = 0;
@@ -119,10 +123,13 @@ double normal_quantile(double u) {
   return std::clamp(low, -4.0, 4.0);
 }
 
-double pareto_quantile(double u) { return std::min(4.0, (std::pow(1 - u, -1.0 / 3) - 1.5) * 4 / 3); }
+double pareto_quantile(double u) {
+  return std::min(4.0, (std::pow(1 - u, -1.0 / 3) - 1.5) * 4 / 3);
+}
 
-// The stationary distribution function at `x` of x' = (1 - rho) uniform + rho x: the fixed point of its own
-// integral equation F(y) = rho / (1 - rho) * (G(y / rho) - G((y - 1 + rho) / rho)), G' = F, on a grid.
+// The stationary distribution function at `x` of x' = (1 - rho) uniform + rho x: the fixed point of
+// its own integral equation F(y) = rho / (1 - rho) * (G(y / rho) - G((y - 1 + rho) / rho)), G' = F,
+// on a grid.
 double correlated_distribution(double x, double rho) {
   const int steps = 10'000;
   std::vector<double> f(steps + 1), g(steps + 1);
@@ -179,7 +186,8 @@ TEST(correlated_loss_follows_the_stationary_law_of_netems_formula) {
     const double expected = correlated_distribution(0.3, rho);
     CHECK(std::abs(expected - 0.3) > 0.01);  // the formula does not keep the rate, see tc-netem(8)
     const std::vector<bool> lost = losses(config, n, 3);
-    // Correlations fall at least as fast as rho^k, which widens the deviation by this factor at most.
+    // Correlations fall at least as fast as rho^k, which widens the deviation by this factor at
+    // most.
     const double sigma = std::sqrt(expected * (1 - expected) / n * (1 + rho) / (1 - rho));
     const double rate = static_cast<double>(count_of(lost)) / n;
     CHECK(within_sigmas(rate, expected, sigma));
@@ -193,7 +201,8 @@ TEST(gilbert_elliott_loss_rate_is_that_of_its_stationary_state) {
   struct Case {
     double p, r, loss_bad, loss_good;
   };
-  for (const Case& c : {Case{0.01, 0.1, 1, 0}, Case{0.01, 0.1, 0.3, 0.001}, Case{0.2, 0.5, 0.9, 0.1}}) {
+  for (const Case& c :
+       {Case{0.01, 0.1, 1, 0}, Case{0.01, 0.1, 0.3, 0.001}, Case{0.2, 0.5, 0.9, 0.1}}) {
     LinkConfig config;
     config.loss = LossModel::gilbert_elliott;
     config.ge_p = c.p;
@@ -203,7 +212,8 @@ TEST(gilbert_elliott_loss_rate_is_that_of_its_stationary_state) {
     const int n = 2'000'000;
     const double bad = c.p / (c.p + c.r), carry = 1 - c.p - c.r;
     const double expected = bad * c.loss_bad + (1 - bad) * c.loss_good;
-    // Variance of the mean: the binomial part plus the covariance through the state, carry^k at lag k.
+    // Variance of the mean: the binomial part plus the covariance through the state, carry^k at lag
+    // k.
     const double state = bad * (1 - bad) * std::pow(c.loss_bad - c.loss_good, 2);
     const double variance = expected * (1 - expected) + 2 * state * carry / (1 - carry);
     const double rate = static_cast<double>(count_of(losses(config, n, 4))) / n;
@@ -234,7 +244,8 @@ TEST(gilbert_elliott_bursts_and_gaps_have_geometric_lengths) {
       i = end;
     }
     const double mean = static_cast<double>(total) / static_cast<double>(runs);
-    CHECK(within_sigmas(mean, 1 / leave, std::sqrt((1 - leave) / static_cast<double>(runs)) / leave));
+    CHECK(
+        within_sigmas(mean, 1 / leave, std::sqrt((1 - leave) / static_cast<double>(runs)) / leave));
     CHECK(within_binomial(ones, runs, leave));
   }
 }
@@ -297,7 +308,8 @@ TEST(normal_delays) {
   config.distribution = Distribution::normal;
   const auto sample = variates(config, 400'000, 10);
   check_moments(sample, Law(normal_quantile));
-  check_distribution(sample, normal_distribution);  // clipping moves 3e-5 of the mass, far below the bound
+  check_distribution(sample,
+                     normal_distribution);  // clipping moves 3e-5 of the mass, far below the bound
   CHECK(*std::max_element(sample.begin(), sample.end()) <= 4);
 }
 
@@ -314,14 +326,16 @@ TEST(pareto_delays) {
     if (x < 3.999) below.push_back(x);
   }
   const auto distribution = [](double x) { return 1 - std::pow(0.75 * x + 1.5, -3); };
-  check_distribution(below, [&](double x) { return std::max(0.0, distribution(x)) / distribution(3.999); });
+  check_distribution(
+      below, [&](double x) { return std::max(0.0, distribution(x)) / distribution(3.999); });
 }
 
 TEST(paretonormal_delays_are_a_quarter_normal_and_three_quarters_pareto) {
   LinkConfig config;
   config.distribution = Distribution::paretonormal;
   check_moments(variates(config, 400'000, 12), Law([](double u) {
-                  return std::clamp(0.25 * normal_quantile(u) + 0.75 * pareto_quantile(u), -4.0, 4.0);
+                  return std::clamp(0.25 * normal_quantile(u) + 0.75 * pareto_quantile(u), -4.0,
+                                    4.0);
                 }));
 }
 
@@ -332,7 +346,8 @@ TEST(correlated_delays_have_that_autocorrelation) {
     const auto sample = variates(config, 400'000, 13);
     const Moments moments = moments_of(sample);
     double sum = 0;
-    for (size_t i = 1; i < sample.size(); i++) sum += (sample[i] - moments.mean) * (sample[i - 1] - moments.mean);
+    for (size_t i = 1; i < sample.size(); i++)
+      sum += (sample[i] - moments.mean) * (sample[i - 1] - moments.mean);
     const double n = static_cast<double>(sample.size());
     const double correlation = sum / n / (moments.deviation * moments.deviation);
     // Bartlett: the estimator's variance for a first-order autoregression is (1 - rho^2) / n.

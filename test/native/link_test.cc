@@ -1,4 +1,5 @@
-// The link model packet by packet: departures, limits, rules and order, each against its definition.
+// The link model packet by packet: departures, limits, rules and order, each against its
+// definition.
 #include "sdr/link.h"
 
 #include <algorithm>
@@ -27,7 +28,8 @@ std::vector<Fate> offer_many(Link& link, int count, int64_t gap_ns = 10) {
 
 bool same(const Fate& a, const Fate& b) {
   return a.depart_ns == b.depart_ns && a.copies == b.copies && a.arrive_ns[0] == b.arrive_ns[0] &&
-         a.arrive_ns[1] == b.arrive_ns[1] && a.corrupt[0] == b.corrupt[0] && a.corrupt[1] == b.corrupt[1];
+         a.arrive_ns[1] == b.arrive_ns[1] && a.corrupt[0] == b.corrupt[0] &&
+         a.corrupt[1] == b.corrupt[1];
 }
 
 LinkConfig everything() {
@@ -91,7 +93,8 @@ TEST(departures_stay_exact_over_months_of_one_busy_period) {
   uint64_t bytes = 0;
   for (int i = 0; i < 50'000; i++) {
     bytes += 65'000 - i % 7;
-    CHECK_EQ(link.offer(0, 65'000 - i % 7, 65'000, kData).depart_ns, exact_departure(0, bytes, 1000));
+    CHECK_EQ(link.offer(0, 65'000 - i % 7, 65'000, kData).depart_ns,
+             exact_departure(0, bytes, 1000));
   }
   CHECK(link.free_at_ns() > int64_t{300} * 86'400 * 1'000'000'000);
 }
@@ -179,7 +182,8 @@ TEST(drop_rules_count_packets_of_their_kind_from_one) {
 TEST(a_trace_is_followed_by_data_packets_and_repeats) {
   LinkConfig config;
   config.loss = LossModel::trace;
-  config.loss_trace = std::make_shared<const std::vector<uint8_t>>(std::vector<uint8_t>{0, 1, 1, 0, 7});
+  config.loss_trace =
+      std::make_shared<const std::vector<uint8_t>>(std::vector<uint8_t>{0, 1, 1, 0, 7});
   Link link(config, 1, 0);
   std::string seen;
   for (int i = 0; i < 11; i++) {
@@ -230,8 +234,8 @@ TEST(arrivals_are_never_before_departures) {
   LinkConfig config = everything();
   config.delay_ns = 1000;
   config.jitter_ns = 100'000;
-  for (const Distribution distribution :
-       {Distribution::uniform, Distribution::normal, Distribution::pareto, Distribution::paretonormal}) {
+  for (const Distribution distribution : {Distribution::uniform, Distribution::normal,
+                                          Distribution::pareto, Distribution::paretonormal}) {
     config.distribution = distribution;
     Link link(config, 3, 0);
     int at_once = 0;
@@ -246,7 +250,8 @@ TEST(arrivals_are_never_before_departures) {
 }
 
 TEST(equal_seed_and_stream_give_equal_fates_others_do_not) {
-  Link a(everything(), 42, 3), b(everything(), 42, 3), stream(everything(), 42, 4), seed(everything(), 43, 3);
+  Link a(everything(), 42, 3), b(everything(), 42, 3), stream(everything(), 42, 4),
+      seed(everything(), 43, 3);
   const auto fates = offer_many(a, 2000);
   const auto again = offer_many(b, 2000);
   const auto differing = [&](Link& other) {
@@ -284,7 +289,8 @@ TEST(switching_one_impairment_off_shifts_none_of_the_others) {
       CHECK_EQ(reference[i].corrupt[0], without_loss[i].corrupt[0]);
     }
     CHECK_EQ(reference[i].copies, without_jitter[i].copies);
-    const bool ahead = reference[i].copies > 0 && reference[i].arrive_ns[0] == reference[i].depart_ns;
+    const bool ahead =
+        reference[i].copies > 0 && reference[i].arrive_ns[0] == reference[i].depart_ns;
     if (ahead) CHECK_EQ(without_jitter[i].arrive_ns[0], without_jitter[i].depart_ns);
     if (without_copies[i].copies > 0) {
       CHECK(reference[i].copies > 0);
@@ -309,7 +315,8 @@ TEST(reconfiguring_keeps_the_busy_period_the_streams_and_the_counters) {
   CHECK_EQ(link.offer(0, 1000, 1000, kData).depart_ns, 10'500);  // still behind those that queue
   CHECK_EQ(link.offer(20'000, 1000, 1000, kData).depart_ns, 20'000);
 
-  // The loss stream goes on where it was: interrupting it with other settings changes nothing after.
+  // The loss stream goes on where it was: interrupting it with other settings changes nothing
+  // after.
   Link plain(everything(), 5, 0), healed(everything(), 5, 0);
   auto expected = offer_many(plain, 2000);
   offer_many(healed, 1000);
@@ -317,7 +324,8 @@ TEST(reconfiguring_keeps_the_busy_period_the_streams_and_the_counters) {
   other.delay_ns = 5;
   healed.reconfigure(other);
   healed.reconfigure(everything());
-  for (int i = 1000; i < 2000; i++) CHECK(same(expected[i], healed.offer(i * 10, 1000, 1000, kData)));
+  for (int i = 1000; i < 2000; i++)
+    CHECK(same(expected[i], healed.offer(i * 10, 1000, 1000, kData)));
 }
 
 TEST(a_healed_link_loses_nothing) {

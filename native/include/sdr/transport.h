@@ -86,6 +86,7 @@ struct QpCounters {
   uint64_t packets_sent = 0, bytes_sent = 0;     // payload bytes injected (before loss)
   uint64_t wire_bytes_sent = 0;                  // with headers and control, without link overhead
   uint64_t control_sent = 0, control_received = 0;
+  // `corrupted`: those of bad_checksum that the emulated link is known to have corrupted.
   uint64_t bad_key = 0, bad_checksum = 0, truncated = 0, replayed = 0, corrupted = 0;  // datagrams ignored, by reason
   uint64_t send_errors = 0;  // datagrams the operating system refused to send (lost, as on a path)
 };
@@ -105,7 +106,8 @@ class QueuePair {
 
   // Send side. open_send once a message (its total length fixes the last, short packet); post_send any number
   // of times, any chunk ranges, in any order and repeatedly; close_send drops what is queued and not yet
-  // injected (no `injected` event for those) and lets the region go once nothing refers to it.
+  // injected (no `injected` event for those) and lets the region go once nothing refers to it. `bytes` is at least 1
+  // and whole chunks, unless the range ends with the message.
   virtual sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) = 0;
   virtual sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
                                uint32_t first_chunk, uint64_t bytes) = 0;
