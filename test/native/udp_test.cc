@@ -126,28 +126,30 @@ struct Pair {
   uint64_t packets(uint64_t bytes) const { return (bytes + setup.packet_bytes - 1) / setup.packet_bytes; }
 };
 
-// Memory with a guard pattern around it; `released` turns true when the last reference goes.
+// Memory with a guard pattern around it. It lives as long as the region, which packets on a link may hold longer than
+// the test does; `released` turns true when the last reference goes.
 struct Memory {
   static constexpr size_t kGuard = 4096;
-  std::vector<uint8_t> bytes;
+  std::shared_ptr<std::vector<uint8_t>> bytes;
   size_t size;
   std::shared_ptr<std::atomic<bool>> released = std::make_shared<std::atomic<bool>>(false);
   RegionRef region;
 
-  explicit Memory(size_t n, uint32_t seed = 0) : bytes(n + 2 * kGuard, 0xee), size(n) {
+  explicit Memory(size_t n, uint32_t seed = 0)
+      : bytes(std::make_shared<std::vector<uint8_t>>(n + 2 * kGuard, uint8_t{0xee})), size(n) {
     if (seed != 0) {
       std::mt19937_64 random(seed);
-      for (size_t i = 0; i < n; i++) at(i) = static_cast<uint8_t>(random());
+      for (size_t i = 0; i < n; i++) (*bytes)[kGuard + i] = static_cast<uint8_t>(random());
     }
-    region = RegionRef(new Region{bytes.data() + kGuard, n}, [flag = released](const Region* gone) {
-      delete gone;
-      flag->store(true);
-    });
+    region = RegionRef(new Region{bytes->data() + kGuard, n},
+                       [flag = released, hold = bytes](const Region* gone) {
+                         delete gone;
+                         flag->store(true);
+                       });
   }
-  uint8_t& at(size_t i) { return bytes[kGuard + i]; }
   uint64_t hash() const {  // FNV-1a over all of it, guards included
     uint64_t h = 14695981039346656037u;
-    for (const uint8_t byte : bytes) h = (h ^ byte) * 1099511628211u;
+    for (const uint8_t byte : *bytes) h = (h ^ byte) * 1099511628211u;
     return h;
   }
 };
