@@ -22,3 +22,14 @@ export {
   type WriteReport,
 } from "./reliable.ts";
 export { type ContinueRequest, SendHandle, type SendOptions } from "./send-handle.ts";
+export {
+  type Connection,
+  type ConnectOptions,
+  type ContextSource,
+  connect,
+  type ListenOptions,
+  listen,
+  RENDEZVOUS_LIMITS,
+  type RendezvousPath,
+  RendezvousServer,
+} from "./rendezvous.ts";
