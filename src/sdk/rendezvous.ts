@@ -14,13 +14,13 @@
  * secret guards who may connect and that infos and metadata are genuine; nothing is encrypted. An eavesdropper can try
  * out guesses of the secret offline: use a long random one. Either end may answer {error} instead.
  */
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { connect as connectTcp, createServer, isIPv4, type Server, type Socket } from "node:net";
-import { check, ERROR_NUMBERS, type ErrorCode, SdrError } from "../base/errors.ts";
+import { check, SdrError } from "../base/errors.ts";
 import type { QueuePairAttributes } from "./attributes.ts";
 import { LIMITS } from "./attributes.ts";
 import type { Context } from "./context.ts";
-import { INFO_BYTES_MAX, readInfo } from "./info.ts";
+import { readInfo } from "./info.ts";
 import type { QueuePair } from "./queue-pair.ts";
 import {
   abortError,
@@ -29,11 +29,18 @@ import {
   notThisProtocol,
   parseBody,
 } from "./rendezvous-channel.ts";
+import {
+  ERROR_TEXT_MAX,
+  hello,
+  infoOf,
+  prove,
+  RefusedByPeer,
+  readHello,
+  readSigned,
+  receive,
+} from "./rendezvous-messages.ts";
 
-const PROTOCOL = "rendezvous";
-const VERSION = 1;
 const NONCE_BYTES = 32;
-const ERROR_TEXT_MAX = 500;
 
 export const RENDEZVOUS_LIMITS = {
   /** JSON text of the application's metadata. */
@@ -371,98 +378,7 @@ function takeOver(
   };
 }
 
-// ---- messages ----
-
-function hello(nonce: string, secret: string | undefined): JsonObject {
-  return { sdr: PROTOCOL, version: VERSION, nonce, secret: secret !== undefined };
-}
-
-function readHello(message: JsonObject, secret: string | undefined): string {
-  if (message.sdr !== PROTOCOL) throw notThisProtocol("does not speak its protocol");
-  if (message.version !== VERSION)
-    throw notThisProtocol(
-      `has version ${JSON.stringify(message.version)?.slice(0, 20)}, this is ${VERSION}`,
-    );
-  const { nonce } = message;
-  if (typeof nonce !== "string" || !/^[0-9a-f]{64}$/.test(nonce))
-    throw notThisProtocol("sends no valid nonce");
-  if (message.secret === true && secret === undefined)
-    throw new SdrError(
-      "ACCESS_DENIED",
-      "the peer asks for a secret",
-      "give the same secret on both ends",
-    );
-  if (message.secret !== true && secret !== undefined)
-    throw new SdrError(
-      "ACCESS_DENIED",
-      "the peer knows no secret",
-      "give the same secret on both ends",
-    );
-  return nonce;
-}
-
-/** The next message; an {error} of the peer is thrown. */
-async function receive(channel: MessageChannel): Promise<JsonObject> {
-  const message = await channel.receive();
-  if (message.error === undefined) return message;
-  const { code, text } = (message.error ?? {}) as { code?: unknown; text?: unknown };
-  const known = typeof code === "string" && Object.hasOwn(ERROR_NUMBERS, code);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: it is what must not reach a terminal.
-  const shown = String(text)
-    .slice(0, ERROR_TEXT_MAX)
-    .replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, " ");
-  throw new RefusedByPeer(
-    known ? (code as ErrorCode) : "PEER_INCOMPATIBLE",
-    `the peer refused: ${shown}`,
-    "",
-  );
-}
-
-/** Not told to the peer again: it said so itself. */
-class RefusedByPeer extends SdrError {}
-
-function infoOf(message: JsonObject): Uint8Array {
-  if (typeof message.info !== "string" || message.info.length > INFO_BYTES_MAX * 2)
-    throw notThisProtocol("sends no valid info");
-  return new Uint8Array(Buffer.from(message.info, "base64"));
-}
-
-function proof(secret: string, role: string, parts: readonly string[]): Buffer {
-  const hmac = createHmac("sha256", secret);
-  for (const part of [`sdr-${PROTOCOL}-${VERSION}`, role, ...parts])
-    hmac.update(`${Buffer.byteLength(part)}:`).update(part);
-  return hmac.digest();
-}
-
-function prove(
-  secret: string | undefined,
-  role: string,
-  parts: readonly string[],
-): { proof?: string } {
-  return secret === undefined ? {} : { proof: proof(secret, role, parts).toString("hex") };
-}
-
-/** The body, once its proof is right. */
-function readSigned(
-  message: JsonObject,
-  secret: string | undefined,
-  role: string,
-  parts: (body: string) => string[],
-): string {
-  const { body } = message;
-  if (typeof body !== "string") throw notThisProtocol("sends no body");
-  if (secret === undefined) return body;
-  const given =
-    typeof message.proof === "string" && /^[0-9a-f]{64}$/.test(message.proof)
-      ? Buffer.from(message.proof, "hex")
-      : Buffer.alloc(32);
-  if (timingSafeEqual(given, proof(secret, role, parts(body)))) return body;
-  throw new SdrError(
-    "ACCESS_DENIED",
-    "the peer's secret is another",
-    "give the same secret on both ends",
-  );
-}
+// ---- metadata, sockets and contexts ----
 
 function checkMeta(meta: unknown): unknown {
   if (meta === undefined) return undefined;
@@ -478,8 +394,6 @@ function checkMeta(meta: unknown): unknown {
   }
   return JSON.parse(text);
 }
-
-// ---- sockets and contexts ----
 
 function withDeadline(signal: AbortSignal | undefined, timeoutMs: number): AbortSignal {
   check(
