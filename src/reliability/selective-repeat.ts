@@ -71,13 +71,19 @@ class SelectiveRepeatSender implements SendSession {
     if (this.table.done) this.state = "done";
   }
 
-  /** A chunk injected less than about an RTT ago is left alone: the report cannot be about that injection. */
+  /**
+   * A chunk injected less than about an RTT ago is left alone: the report cannot be about that injection. A gap
+   * below a completed chunk is taken at nearly an RTT; a range up to the message's end rests on silence alone, and
+   * part of it may just be on its way, so there the RTT must be full.
+   */
   private handleNack(frame: NackFrame, nowNs: number): void {
     this.counters.nacksReceived++;
     this.guard.handleHeard();
     if (!this.honourNacks) return;
-    const ageNs = this.params.path.rttMinNs * REPAIR_RTT_FRACTION;
+    const { rttMinNs } = this.params.path;
     for (const { first, count } of frame.ranges) {
+      const isTail = first + count >= this.params.chunkCount;
+      const ageNs = isTail ? rttMinNs : rttMinNs * REPAIR_RTT_FRACTION;
       this.table.repairRange(first, count, ageNs, nowNs);
     }
   }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { Random } from "../../../src/base/random.ts";
 import { goBackN } from "../../../src/reliability/go-back-n.ts";
 import type { Policy } from "../../../src/reliability/policy.ts";
 import {
@@ -115,5 +116,33 @@ describe.each(BUILT_IN)("$name", (policy) => {
     const scenario = { policy, chunkCount: 300, seed: 9, chunks: heavy, framesToSender: heavy };
     const [a, b] = [simulate(scenario), simulate(scenario)];
     expect([a.completionNs, a.steps, a.trips]).toEqual([b.completionNs, b.steps, b.trips]);
+  });
+});
+
+describe("sr-nack does not send in vain", () => {
+  const policy = selectiveRepeatNack();
+  const vain = (scenario: Case & { chunkCount: number }, seed = 21) => {
+    let lost = 0;
+    const loss = scenario.chunks?.loss ?? 0;
+    const draws = new Random(seed, "loss");
+    const losesChunk = () => draws.chance(loss) && ++lost > 0;
+    const { sender } = simulate({ ...scenario, policy, seed, losesChunk });
+    return (sender.counters.chunksRetransmitted - lost) / scenario.chunkCount;
+  };
+
+  test("while a window keeps the sender waiting", () => {
+    const chunks = { loss: 1e-3 };
+    expect(vain({ chunkCount: 20_000, windowChunks: 1000, chunks })).toBeLessThan(0.001);
+  });
+
+  test("while chunks arrive out of order: the reordering window grows to what the path does", () => {
+    expect(vain({ chunkCount: 20_000, chunks: { jitterNs: 3e6 } })).toBeLessThan(0.01);
+    expect(vain({ chunkCount: 20_000, chunks: { jitterNs: 3e6, loss: 1e-3 } })).toBeLessThan(0.01);
+  });
+
+  test("where timers are coarser than the path is long", () => {
+    const path = { rttNs: 100_000, chunkNs: 26_000, rtoFloorNs: 1e6, windowChunks: 256 };
+    const chunks = { jitterNs: 200_000 };
+    expect(vain({ ...path, chunkCount: 5000, batchChunks: 8, chunks })).toBeLessThan(0.01);
   });
 });
