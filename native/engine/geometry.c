@@ -1,5 +1,6 @@
 /* Immediate splits, the geometry of a queue pair, and the sender's packet maker: pure functions.
- * Source: SDR-RDMA (arXiv 2505.05366) section 3.2, "10 message id + 18 packet offset + 4 user bits". */
+ * Source: SDR-RDMA (arXiv 2505.05366) section 3.2, "10 message id + 18 packet offset + 4 user
+ * bits". */
 #include "engine/rx.h"
 
 bool sdr_split_is_valid(sdr_split split) {
@@ -13,7 +14,8 @@ uint32_t sdr_split_fragments(sdr_split split) {
   return split.user_bits <= 16 ? fragments[split.user_bits] : 0;
 }
 
-/* Most counts here are powers of two, and a division costs more than the rest of a packet's work. */
+/* Most counts here are powers of two, and a division costs more than the rest of a packet's work.
+ */
 static inline uint32_t remainder_of(uint32_t value, uint32_t count) {
   return (count & (count - 1)) == 0 ? value & (count - 1) : value % count;
 }
@@ -22,7 +24,7 @@ static inline uint32_t quotient_of(uint32_t value, uint32_t count) {
   return (count & (count - 1)) == 0 ? value >> __builtin_ctz(count) : value / count;
 }
 
-sdr_rx_layout sdr_rx_layout_of(const sdr_geometry *geometry) {
+sdr_rx_layout sdr_rx_layout_of(const sdr_geometry* geometry) {
   sdr_rx_layout layout;
   const uint64_t count = geometry->packets_per_chunk;
   layout.packets = sdr_ceil_div(geometry->max_message_bytes, geometry->packet_bytes);
@@ -44,11 +46,10 @@ sdr_rx_layout sdr_rx_layout_of(const sdr_geometry *geometry) {
   return layout;
 }
 
-sdr_status sdr_geometry_check(const sdr_geometry *geometry) {
+sdr_status sdr_geometry_check(const sdr_geometry* geometry) {
   if (geometry == NULL || !sdr_split_is_valid(geometry->split)) return SDR_INVALID;
   if (geometry->packet_bytes < SDR_PACKET_BYTES_MIN ||
-      geometry->packet_bytes > SDR_PACKET_BYTES_MAX ||
-      geometry->packets_per_chunk < 1 ||
+      geometry->packet_bytes > SDR_PACKET_BYTES_MAX || geometry->packets_per_chunk < 1 ||
       geometry->packets_per_chunk > SDR_PACKETS_PER_CHUNK_MAX) {
     return SDR_INVALID;
   }
@@ -66,7 +67,7 @@ sdr_status sdr_geometry_check(const sdr_geometry *geometry) {
   return slot_bytes * geometry->slots > SDR_RX_BYTES_MAX ? SDR_TOO_LARGE : SDR_OK;
 }
 
-sdr_tx_packet sdr_tx_make(const sdr_geometry *geometry, uint32_t message, uint64_t message_bytes,
+sdr_tx_packet sdr_tx_make(const sdr_geometry* geometry, uint32_t message, uint64_t message_bytes,
                           uint32_t packet, uint32_t user_immediate) {
   const sdr_split split = geometry->split;
   const uint32_t slot = remainder_of(message, geometry->slots);
@@ -81,8 +82,8 @@ sdr_tx_packet sdr_tx_make(const sdr_geometry *geometry, uint32_t message, uint64
   const uint64_t left = message_bytes > offset ? message_bytes - offset : 0;
   sdr_tx_packet made;
   made.queue = generation * geometry->channels + remainder_of(packet, geometry->channels);
-  made.immediate = slot << (split.packet_bits + split.user_bits) |
-                   packet << split.user_bits | fragment;
+  made.immediate =
+      slot << (split.packet_bits + split.user_bits) | packet << split.user_bits | fragment;
   made.bytes = left < geometry->packet_bytes ? (uint32_t)left : geometry->packet_bytes;
   return made;
 }

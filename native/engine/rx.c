@@ -19,22 +19,22 @@
 enum { SPINS_MAX = 64 };
 
 /* Zeroed, cache-line aligned, committed by the system page by page as it is touched. */
-static void *slab_create(size_t bytes) {
+static void* slab_create(size_t bytes) {
 #if SLABS_ARE_MAPPED
   int flags = MAP_PRIVATE | MAP_ANONYMOUS;
 #ifdef MAP_NORESERVE
   flags |= MAP_NORESERVE;
 #endif
-  void *slab = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  void* slab = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
   return slab == MAP_FAILED ? NULL : slab;
 #else
-  void *slab = aligned_alloc(SDR_CACHE_LINE, bytes);
+  void* slab = aligned_alloc(SDR_CACHE_LINE, bytes);
   if (slab != NULL) memset(slab, 0, bytes);
   return slab;
 #endif
 }
 
-static void slab_destroy(void *slab, size_t bytes) {
+static void slab_destroy(void* slab, size_t bytes) {
   if (slab == NULL) return;
 #if SLABS_ARE_MAPPED
   munmap(slab, bytes);
@@ -44,22 +44,22 @@ static void slab_destroy(void *slab, size_t bytes) {
 #endif
 }
 
-static void *lines_create(size_t bytes) {
-  void *lines = aligned_alloc(SDR_CACHE_LINE, bytes);
+static void* lines_create(size_t bytes) {
+  void* lines = aligned_alloc(SDR_CACHE_LINE, bytes);
   if (lines != NULL) memset(lines, 0, bytes);
   return lines;
 }
 
 /* Exact reciprocals. A packet number is below 2^31. With s = 31 + ceil(log2 n) and
  * r = ceil(2^s / n), the error r * n - 2^s is below n <= 2^(s - 31), so p * error < 2^s and
- * (p * r) >> s = p / n; and p * r < 2^63. Likewise 2^12 queues and at most 2^6 channels below 2^32. */
-static void set_constants(sdr_rx *rx) {
-  const sdr_geometry *geometry = &rx->geometry;
+ * (p * r) >> s = p / n; and p * r < 2^63. Likewise 2^12 queues and at most 2^6 channels below 2^32.
+ */
+static void set_constants(sdr_rx* rx) {
+  const sdr_geometry* geometry = &rx->geometry;
   uint32_t log = 0;
   while ((UINT64_C(1) << log) < geometry->packets_per_chunk) log++;
   rx->chunk_shift = (uint8_t)(31 + log);
-  rx->chunk_reciprocal =
-      sdr_ceil_div(UINT64_C(1) << rx->chunk_shift, geometry->packets_per_chunk);
+  rx->chunk_reciprocal = sdr_ceil_div(UINT64_C(1) << rx->chunk_shift, geometry->packets_per_chunk);
   rx->channel_reciprocal = sdr_ceil_div(UINT64_C(1) << 32, geometry->channels);
   rx->queues = geometry->generations * geometry->channels;
   rx->slots = geometry->slots;
@@ -75,12 +75,12 @@ static void set_constants(sdr_rx *rx) {
   rx->fragment_mask = rx->fragments == 0 ? 0 : (uint32_t)sdr_low_mask(rx->fragments);
 }
 
-sdr_status sdr_rx_create(const sdr_geometry *geometry, sdr_rx **out) {
+sdr_status sdr_rx_create(const sdr_geometry* geometry, sdr_rx** out) {
   if (out == NULL) return SDR_INVALID;
   *out = NULL;
   const sdr_status status = sdr_geometry_check(geometry);
   if (status != SDR_OK) return status;
-  sdr_rx *rx = (sdr_rx *)lines_create(sizeof(sdr_rx));
+  sdr_rx* rx = (sdr_rx*)lines_create(sizeof(sdr_rx));
   if (rx == NULL) return SDR_NO_MEMORY;
   rx->geometry = *geometry;
   set_constants(rx);
@@ -90,25 +90,25 @@ sdr_status sdr_rx_create(const sdr_geometry *geometry, sdr_rx **out) {
   rx->packet_slot_bytes = layout.packet_slot_bytes;
   rx->chunk_slab_bytes = layout.chunk_slot_bytes * geometry->slots;
   rx->packet_slab_bytes = layout.packet_slot_bytes * geometry->slots;
-  rx->table = (sdr_rx_slot *)lines_create(sizeof(sdr_rx_slot) * geometry->slots);
-  rx->workers = (sdr_rx_worker *)lines_create(sizeof(sdr_rx_worker) * geometry->channels);
-  rx->chunk_slab = (uint8_t *)slab_create(rx->chunk_slab_bytes);
-  rx->packet_slab = (uint8_t *)slab_create(rx->packet_slab_bytes);
+  rx->table = (sdr_rx_slot*)lines_create(sizeof(sdr_rx_slot) * geometry->slots);
+  rx->workers = (sdr_rx_worker*)lines_create(sizeof(sdr_rx_worker) * geometry->channels);
+  rx->chunk_slab = (uint8_t*)slab_create(rx->chunk_slab_bytes);
+  rx->packet_slab = (uint8_t*)slab_create(rx->packet_slab_bytes);
   if (rx->table == NULL || rx->workers == NULL || rx->chunk_slab == NULL ||
       rx->packet_slab == NULL) {
     sdr_rx_destroy(rx);
     return SDR_NO_MEMORY;
   }
   for (uint32_t index = 0; index < geometry->slots; index++) {
-    sdr_rx_slot *slot = rx->table + index;
-    slot->chunk_words = (uint32_t *)(void *)(rx->chunk_slab + index * rx->chunk_slot_bytes);
-    slot->packet_words = (uint64_t *)(void *)(rx->packet_slab + index * rx->packet_slot_bytes);
+    sdr_rx_slot* slot = rx->table + index;
+    slot->chunk_words = (uint32_t*)(void*)(rx->chunk_slab + index * rx->chunk_slot_bytes);
+    slot->packet_words = (uint64_t*)(void*)(rx->packet_slab + index * rx->packet_slot_bytes);
   }
   *out = rx;
   return SDR_OK;
 }
 
-void sdr_rx_destroy(sdr_rx *rx) {
+void sdr_rx_destroy(sdr_rx* rx) {
   if (rx == NULL) return;
   slab_destroy(rx->chunk_slab, rx->chunk_slab_bytes);
   slab_destroy(rx->packet_slab, rx->packet_slab_bytes);
@@ -117,7 +117,7 @@ void sdr_rx_destroy(sdr_rx *rx) {
   free(rx);
 }
 
-static sdr_rx_extent extent_of(const sdr_rx *rx, uint64_t bytes) {
+static sdr_rx_extent extent_of(const sdr_rx* rx, uint64_t bytes) {
   sdr_rx_extent extent = {0, 0, 0, 0};
   if (bytes == 0) return extent;
   extent.packets = (uint32_t)sdr_ceil_div(bytes, rx->packet_bytes);
@@ -128,15 +128,16 @@ static sdr_rx_extent extent_of(const sdr_rx *rx, uint64_t bytes) {
 }
 
 /* The slot that holds `message` now, or NULL. */
-static sdr_rx_slot *slot_of(const sdr_rx *rx, uint32_t message) {
-  sdr_rx_slot *slot = rx->table + message % rx->slots;
+static sdr_rx_slot* slot_of(const sdr_rx* rx, uint32_t message) {
+  sdr_rx_slot* slot = rx->table + message % rx->slots;
   const uint64_t word = __atomic_load_n(&slot->word, __ATOMIC_ACQUIRE);
   return word != 0 && (uint32_t)word == message ? slot : NULL;
 }
 
 /* Bits are cleared here and not on completion, whose caller may go on reading them. Workers look at
- * nothing but the word of an inert slot, so all this is theirs to see only when the word is live. */
-static void slot_open(sdr_rx *rx, sdr_rx_slot *slot, uint8_t *buffer, uint64_t bytes) {
+ * nothing but the word of an inert slot, so all this is theirs to see only when the word is live.
+ */
+static void slot_open(sdr_rx* rx, sdr_rx_slot* slot, uint8_t* buffer, uint64_t bytes) {
   const sdr_rx_extent extent = extent_of(rx, bytes);
   const uint64_t packet_bits = (uint64_t)extent.chunks * rx->stride_bits;
   memset(slot->packet_words, 0, sdr_ceil_div(packet_bits, 64) * sizeof(uint64_t));
@@ -154,13 +155,13 @@ static void slot_open(sdr_rx *rx, sdr_rx_slot *slot, uint8_t *buffer, uint64_t b
   __atomic_store_n(&slot->finished, 0, __ATOMIC_RELAXED);
 }
 
-sdr_status sdr_rx_post(sdr_rx *rx, uint32_t message, void *buffer, uint64_t bytes) {
+sdr_status sdr_rx_post(sdr_rx* rx, uint32_t message, void* buffer, uint64_t bytes) {
   if (message != rx->next_message) return SDR_OUT_OF_ORDER;
   if (message == UINT32_MAX) return SDR_CLOSED; /* means "none"; numbers do not wrap */
   if (bytes > rx->geometry.max_message_bytes) return SDR_TOO_LARGE;
-  sdr_rx_slot *slot = rx->table + message % rx->slots;
+  sdr_rx_slot* slot = rx->table + message % rx->slots;
   if (__atomic_load_n(&slot->word, __ATOMIC_ACQUIRE) != 0) return SDR_BUSY;
-  slot_open(rx, slot, (uint8_t *)buffer, bytes);
+  slot_open(rx, slot, (uint8_t*)buffer, bytes);
   const uint32_t generation = message / rx->slots % rx->geometry.generations;
   const uint64_t word = (uint64_t)(SDR_SLOT_LIVE | generation) << 32 | message;
   __atomic_store_n(&slot->word, word, __ATOMIC_RELEASE);
@@ -169,7 +170,7 @@ sdr_status sdr_rx_post(sdr_rx *rx, uint32_t message, void *buffer, uint64_t byte
 }
 
 /* S2 of rx_step.c: the last chunk may be complete by the true length and not by the posted one. */
-static void settle_last_chunk(const sdr_rx *rx, sdr_rx_slot *slot) {
+static void settle_last_chunk(const sdr_rx* rx, sdr_rx_slot* slot) {
   const uint32_t chunk = slot->known.chunks - 1;
   if (sdr_rx_chunk_is_full(rx, slot, chunk, slot->known.last_chunk_packets, 0) &&
       sdr_rx_claim_chunk(slot, chunk)) {
@@ -178,7 +179,7 @@ static void settle_last_chunk(const sdr_rx *rx, sdr_rx_slot *slot) {
 }
 
 /* Bits set among [from, to). */
-static uint32_t chunk_bits_count(const sdr_rx_slot *slot, uint32_t from, uint32_t to) {
+static uint32_t chunk_bits_count(const sdr_rx_slot* slot, uint32_t from, uint32_t to) {
   uint32_t count = 0;
   while (from < to) {
     const uint32_t shift = from & 31;
@@ -191,9 +192,9 @@ static uint32_t chunk_bits_count(const sdr_rx_slot *slot, uint32_t from, uint32_
   return count;
 }
 
-sdr_status sdr_rx_set_length(sdr_rx *rx, uint32_t message, uint64_t bytes, bool *complete) {
+sdr_status sdr_rx_set_length(sdr_rx* rx, uint32_t message, uint64_t bytes, bool* complete) {
   *complete = false;
-  sdr_rx_slot *slot = slot_of(rx, message);
+  sdr_rx_slot* slot = slot_of(rx, message);
   if (slot == NULL) return SDR_CLOSED;
   if (bytes > slot->posted_bytes) return SDR_TOO_LARGE;
   if (__atomic_load_n(&slot->phase, __ATOMIC_ACQUIRE) != SDR_LENGTH_UNKNOWN) {
@@ -214,15 +215,16 @@ sdr_status sdr_rx_set_length(sdr_rx *rx, uint32_t message, uint64_t bytes, bool 
 }
 
 /* Why nothing changes after it. The slot's word becomes inert (1), then each worker's epoch is read
- * (2); a worker stores an odd epoch (3), then reads words (4); all four are sequentially consistent.
- * If 2 missed the epoch of 3, then 4 comes after 1 and finds the slot inert; if it saw it, we wait
- * until that batch has ended. The epoch's release in sdr_rx_leave hands its writes to us. */
-sdr_status sdr_rx_complete(sdr_rx *rx, uint32_t message) {
-  sdr_rx_slot *slot = slot_of(rx, message);
+ * (2); a worker stores an odd epoch (3), then reads words (4); all four are sequentially
+ * consistent. If 2 missed the epoch of 3, then 4 comes after 1 and finds the slot inert; if it saw
+ * it, we wait until that batch has ended. The epoch's release in sdr_rx_leave hands its writes to
+ * us. */
+sdr_status sdr_rx_complete(sdr_rx* rx, uint32_t message) {
+  sdr_rx_slot* slot = slot_of(rx, message);
   if (slot == NULL) return SDR_CLOSED;
   __atomic_store_n(&slot->word, 0, __ATOMIC_SEQ_CST);
   for (uint32_t index = 0; index < rx->channels; index++) {
-    const uint64_t *epoch = &rx->workers[index].epoch;
+    const uint64_t* epoch = &rx->workers[index].epoch;
     const uint64_t began = __atomic_load_n(epoch, __ATOMIC_SEQ_CST);
     if ((began & 1) == 0) continue;
     for (uint32_t spins = 0; __atomic_load_n(epoch, __ATOMIC_ACQUIRE) == began; spins++) {
@@ -233,19 +235,19 @@ sdr_status sdr_rx_complete(sdr_rx *rx, uint32_t message) {
   return SDR_OK;
 }
 
-uint32_t sdr_rx_slot_message(const sdr_rx *rx, uint32_t slot) {
+uint32_t sdr_rx_slot_message(const sdr_rx* rx, uint32_t slot) {
   if (slot >= rx->slots) return UINT32_MAX;
   const uint64_t word = __atomic_load_n(&rx->table[slot].word, __ATOMIC_ACQUIRE);
   return word == 0 ? UINT32_MAX : (uint32_t)word;
 }
 
-sdr_bitmap_slab sdr_rx_bitmaps(const sdr_rx *rx) {
+sdr_bitmap_slab sdr_rx_bitmaps(const sdr_rx* rx) {
   const sdr_bitmap_slab slab = {rx->chunk_slab, rx->chunk_slab_bytes, rx->chunk_slot_bytes};
   return slab;
 }
 
-sdr_status sdr_rx_progress_get(const sdr_rx *rx, uint32_t message, sdr_rx_progress *out) {
-  const sdr_rx_slot *slot = slot_of(rx, message);
+sdr_status sdr_rx_progress_get(const sdr_rx* rx, uint32_t message, sdr_rx_progress* out) {
+  const sdr_rx_slot* slot = slot_of(rx, message);
   if (slot == NULL) return SDR_CLOSED;
   out->length_known = __atomic_load_n(&slot->phase, __ATOMIC_ACQUIRE) != SDR_LENGTH_UNKNOWN;
   out->chunks_total = out->length_known ? slot->known.chunks : slot->posted.chunks;
@@ -257,12 +259,12 @@ sdr_status sdr_rx_progress_get(const sdr_rx *rx, uint32_t message, sdr_rx_progre
   return SDR_OK;
 }
 
-sdr_status sdr_rx_chunk_expand(const sdr_rx *rx, uint32_t message, uint32_t chunk, uint64_t *bits,
+sdr_status sdr_rx_chunk_expand(const sdr_rx* rx, uint32_t message, uint32_t chunk, uint64_t* bits,
                                size_t words) {
-  const sdr_rx_slot *slot = slot_of(rx, message);
+  const sdr_rx_slot* slot = slot_of(rx, message);
   if (slot == NULL) return SDR_CLOSED;
   const bool known = __atomic_load_n(&slot->phase, __ATOMIC_ACQUIRE) != SDR_LENGTH_UNKNOWN;
-  const sdr_rx_extent *extent = known ? &slot->known : &slot->posted;
+  const sdr_rx_extent* extent = known ? &slot->known : &slot->posted;
   if (chunk >= extent->chunks || words < sdr_ceil_div(rx->packets_per_chunk, 64)) {
     return SDR_INVALID;
   }
@@ -272,17 +274,18 @@ sdr_status sdr_rx_chunk_expand(const sdr_rx *rx, uint32_t message, uint32_t chun
     const uint32_t width = left < 64 ? left : 64;
     left -= width;
     /* Beyond a short last chunk the slab may hold nothing of this message. */
-    bits[index] = width == 0 ? 0
-                             : (__atomic_load_n(slot->packet_words + (first_bit >> 6) + index,
-                                                __ATOMIC_ACQUIRE) >>
-                                (first_bit & 63)) &
-                                   sdr_low_mask(width);
+    bits[index] =
+        width == 0
+            ? 0
+            : (__atomic_load_n(slot->packet_words + (first_bit >> 6) + index, __ATOMIC_ACQUIRE) >>
+               (first_bit & 63)) &
+                  sdr_low_mask(width);
   }
   return SDR_OK;
 }
 
-bool sdr_rx_user_immediate(const sdr_rx *rx, uint32_t message, uint32_t *value) {
-  const sdr_rx_slot *slot = slot_of(rx, message);
+bool sdr_rx_user_immediate(const sdr_rx* rx, uint32_t message, uint32_t* value) {
+  const sdr_rx_slot* slot = slot_of(rx, message);
   if (slot == NULL || rx->fragments == 0) return false;
   const uint64_t user = __atomic_load_n(&slot->user, __ATOMIC_ACQUIRE);
   if ((uint32_t)(user >> 32) != rx->fragment_mask) return false;
@@ -290,7 +293,7 @@ bool sdr_rx_user_immediate(const sdr_rx *rx, uint32_t message, uint32_t *value) 
   return true;
 }
 
-void sdr_rx_counters(const sdr_rx *rx, uint64_t counts[SDR_STEP_KINDS]) {
+void sdr_rx_counters(const sdr_rx* rx, uint64_t counts[SDR_STEP_KINDS]) {
   memset(counts, 0, SDR_STEP_KINDS * sizeof(counts[0]));
   for (uint32_t worker = 0; worker < rx->channels; worker++) {
     for (int step = 0; step < SDR_STEP_KINDS; step++) {

@@ -36,9 +36,9 @@ typedef struct sdr_rx_extent {
 typedef struct sdr_rx_slot {
   /* First line: what every packet reads, hardly ever written. */
   SDR_LINE_ALIGNED uint64_t word; /* atomic */
-  uint8_t *buffer;                        /* user memory; NULL: phantom */
-  uint64_t *packet_words;                 /* atomic words */
-  uint32_t *chunk_words;                  /* atomic words */
+  uint8_t* buffer;                /* user memory; NULL: phantom */
+  uint64_t* packet_words;         /* atomic words */
+  uint32_t* chunk_words;          /* atomic words */
   uint64_t user;  /* atomic: user immediate (low half), which fragments are in (high half) */
   uint32_t phase; /* atomic: SDR_LENGTH_* */
   uint32_t reserved;
@@ -49,8 +49,8 @@ typedef struct sdr_rx_slot {
   bool excess; /* atomic: chunks beyond the true length were complete before it was known */
   /* Third line: written whenever a chunk completes. */
   SDR_LINE_ALIGNED uint32_t chunks_done; /* atomic: chunk bits set and counted */
-  uint32_t full_words; /* atomic hint: chunk words below it are full */
-  uint32_t finished;   /* atomic: 1 once completion has been reported */
+  uint32_t full_words;                   /* atomic hint: chunk words below it are full */
+  uint32_t finished;                     /* atomic: 1 once completion has been reported */
 } sdr_rx_slot;
 
 typedef struct sdr_rx_worker {
@@ -61,13 +61,13 @@ typedef struct sdr_rx_worker {
 
 struct sdr_rx {
   /* Constants, in the order in which the step needs them. */
-  SDR_LINE_ALIGNED sdr_rx_slot *table;
-  sdr_rx_worker *workers;
+  SDR_LINE_ALIGNED sdr_rx_slot* table;
+  sdr_rx_worker* workers;
   uint64_t chunk_reciprocal;   /* chunk = packet * reciprocal >> chunk_shift, exact */
   uint64_t channel_reciprocal; /* generation = queue * reciprocal >> 32, exact */
   uint32_t queues, slots, channels;
   uint32_t packet_bytes, packets_per_chunk;
-  uint32_t stride_bits;        /* from one chunk to the next in packet_words */
+  uint32_t stride_bits; /* from one chunk to the next in packet_words */
   uint32_t packet_mask, user_mask, fragment_mask, fragments;
   uint8_t chunk_shift, slot_shift, user_bits;
   /* Control path. */
@@ -84,7 +84,7 @@ typedef struct sdr_rx_layout {
 } sdr_rx_layout;
 
 /* `geometry`'s ranges must have been checked. */
-sdr_rx_layout sdr_rx_layout_of(const sdr_geometry *geometry);
+sdr_rx_layout sdr_rx_layout_of(const sdr_geometry* geometry);
 
 static inline uint64_t sdr_ceil_div(uint64_t value, uint64_t by) {
   return value / by + (value % by != 0);
@@ -93,21 +93,21 @@ static inline uint64_t sdr_ceil_div(uint64_t value, uint64_t by) {
 /* `count` low bits, 1..64. */
 static inline uint64_t sdr_low_mask(uint32_t count) { return ~UINT64_C(0) >> (64 - count); }
 
-static inline uint32_t sdr_rx_chunk_of(const struct sdr_rx *rx, uint32_t packet) {
+static inline uint32_t sdr_rx_chunk_of(const struct sdr_rx* rx, uint32_t packet) {
   return (uint32_t)(packet * rx->chunk_reciprocal >> rx->chunk_shift);
 }
 
-static inline uint32_t sdr_rx_chunk_packets(const struct sdr_rx *rx, const sdr_rx_extent *extent,
+static inline uint32_t sdr_rx_chunk_packets(const struct sdr_rx* rx, const sdr_rx_extent* extent,
                                             uint32_t chunk) {
   return chunk + 1 == extent->chunks ? extent->last_chunk_packets : rx->packets_per_chunk;
 }
 
-/* Whether the first `count` packets of the chunk are all in. Starts after word `from` of the chunk and
- * wraps, so that arrivals in order find the next, empty word at once. */
-static inline bool sdr_rx_chunk_is_full(const struct sdr_rx *rx, const sdr_rx_slot *slot,
+/* Whether the first `count` packets of the chunk are all in. Starts after word `from` of the chunk
+ * and wraps, so that arrivals in order find the next, empty word at once. */
+static inline bool sdr_rx_chunk_is_full(const struct sdr_rx* rx, const sdr_rx_slot* slot,
                                         uint32_t chunk, uint32_t count, uint32_t from) {
   const uint64_t first_bit = (uint64_t)chunk * rx->stride_bits;
-  const uint64_t *words = slot->packet_words + (first_bit >> 6);
+  const uint64_t* words = slot->packet_words + (first_bit >> 6);
   if (rx->stride_bits <= 64) {
     const uint64_t mask = sdr_low_mask(count) << (first_bit & 63);
     return (__atomic_load_n(words, __ATOMIC_SEQ_CST) & mask) == mask;
@@ -124,14 +124,14 @@ static inline bool sdr_rx_chunk_is_full(const struct sdr_rx *rx, const sdr_rx_sl
 
 /* Sets the chunk's bit; true for the one caller that set it. Release, so that a reader who sees the
  * bit sees the chunk's bytes. */
-static inline bool sdr_rx_claim_chunk(sdr_rx_slot *slot, uint32_t chunk) {
+static inline bool sdr_rx_claim_chunk(sdr_rx_slot* slot, uint32_t chunk) {
   const uint32_t bit = 1u << (chunk & 31);
   return (__atomic_fetch_or(slot->chunk_words + (chunk >> 5), bit, __ATOMIC_SEQ_CST) & bit) == 0;
 }
 
 /* Whether this call found the first `chunks` chunk bits set, and was the first to do so. The search
  * goes on where the last one stopped: over a message's life it reads each word about once. */
-static inline bool sdr_rx_finish(sdr_rx_slot *slot, uint32_t chunks) {
+static inline bool sdr_rx_finish(sdr_rx_slot* slot, uint32_t chunks) {
   const uint32_t whole = chunks >> 5;
   uint32_t index = __atomic_load_n(&slot->full_words, __ATOMIC_RELAXED);
   while (index < whole &&

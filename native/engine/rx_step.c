@@ -7,39 +7,38 @@
  * consistent, so they lie in one order.
  *   worker:     W1 set packet bit; W2 read phase; W3 set chunk bit; W4 read phase; W5 add to
  *               chunks_done; W6 read phase; if known and chunks_done >= total: W7 look at all bits
- *   set_length: S1 phase := known; S2 look at the last chunk's packets, set its bit if full and add;
- *               S3 look at all chunk bits
- * (a) The truly last chunk, short now: a worker whose W2 read "unknown" set its bit before S1, so S2
- *     sees it; one whose W2 read "known" judges by the true length. Either completes the chunk, both
- *     may try, and the chunk bit (one atomic or) lets one of them count it.
- * (b) Chunks beyond the true total, complete early because the sender wrote more than it announced:
- *     W4 keeps a worker that knows better from counting. So chunks_done >= total is necessary for
- *     completeness but may not suffice, which is why W7 looks at the bits themselves.
- * (c) Somebody sees completion: if S3 finds a bit missing, the worker that sets it does W3 after S1.
+ *   set_length: S1 phase := known; S2 look at the last chunk's packets, set its bit if full and
+ * add; S3 look at all chunk bits (a) The truly last chunk, short now: a worker whose W2 read
+ * "unknown" set its bit before S1, so S2 sees it; one whose W2 read "known" judges by the true
+ * length. Either completes the chunk, both may try, and the chunk bit (one atomic or) lets one of
+ * them count it. (b) Chunks beyond the true total, complete early because the sender wrote more
+ * than it announced: W4 keeps a worker that knows better from counting. So chunks_done >= total is
+ * necessary for completeness but may not suffice, which is why W7 looks at the bits themselves. (c)
+ * Somebody sees completion: if S3 finds a bit missing, the worker that sets it does W3 after S1.
  *     Among all workers' adds the last one, W5, finds chunks_done >= total, and its W6 follows that
  *     of the bit set after S1, so reads "known"; its W7 sees all bits, each of which was set before
  *     its own add. And just one reports: `finished` is exchanged.
- * With one worker, once set_length is through, nobody else writes the bitmaps: phase PLAIN, where the
- * same steps are plain loads and stores. */
+ * With one worker, once set_length is through, nobody else writes the bitmaps: phase PLAIN, where
+ * the same steps are plain loads and stores. */
 #include "engine/rx.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 typedef struct target {
-  sdr_rx_slot *slot;
+  sdr_rx_slot* slot;
   uint32_t message, packet, phase;
 } target;
 
 /* Where the completion belongs, or why it must be dropped. Every field comes from the wire. */
-static inline __attribute__((always_inline)) sdr_step resolve(const struct sdr_rx *rx,
-                                                              const sdr_completion *completion,
-                                                              target *at) {
+static inline __attribute__((always_inline)) sdr_step resolve(const struct sdr_rx* rx,
+                                                              const sdr_completion* completion,
+                                                              target* at) {
   const uint32_t queue = completion->queue;
   if (UNLIKELY(queue >= rx->queues)) return SDR_STEP_BAD_QUEUE;
   const uint32_t index = completion->immediate >> rx->slot_shift;
   if (UNLIKELY(index >= rx->slots)) return SDR_STEP_BAD_SLOT;
-  sdr_rx_slot *slot = rx->table + index;
+  sdr_rx_slot* slot = rx->table + index;
   const uint32_t generation = (uint32_t)(queue * rx->channel_reciprocal >> 32);
   /* Sequentially consistent with sdr_rx_enter's store: see sdr_rx_complete. */
   const uint64_t word = __atomic_load_n(&slot->word, __ATOMIC_SEQ_CST);
@@ -47,7 +46,7 @@ static inline __attribute__((always_inline)) sdr_step resolve(const struct sdr_r
   const uint32_t packet = (completion->immediate >> rx->user_bits) & rx->packet_mask;
   const uint32_t phase = __atomic_load_n(&slot->phase, __ATOMIC_SEQ_CST);
   const bool known = LIKELY(phase != SDR_LENGTH_UNKNOWN);
-  const sdr_rx_extent *extent = known ? &slot->known : &slot->posted;
+  const sdr_rx_extent* extent = known ? &slot->known : &slot->posted;
   if (UNLIKELY(packet >= extent->packets)) return SDR_STEP_BAD_PACKET;
   const uint32_t most = packet + 1 == extent->packets ? extent->last_bytes : rx->packet_bytes;
   /* Before the length is known any packet may be the message's last, short one. */
@@ -62,9 +61,9 @@ static inline __attribute__((always_inline)) sdr_step resolve(const struct sdr_r
   return SDR_STEP_PACKET;
 }
 
-/* Keeps the packet's part of the user immediate; the first packet to bring a part wins. Comes before
- * the packet's bit, so that a complete message has all the parts that were sent. */
-static inline void take_fragment(const struct sdr_rx *rx, sdr_rx_slot *slot, uint32_t packet,
+/* Keeps the packet's part of the user immediate; the first packet to bring a part wins. Comes
+ * before the packet's bit, so that a complete message has all the parts that were sent. */
+static inline void take_fragment(const struct sdr_rx* rx, sdr_rx_slot* slot, uint32_t packet,
                                  uint32_t immediate) {
   const uint64_t have = __atomic_load_n(&slot->user, __ATOMIC_RELAXED);
   if (LIKELY((uint32_t)(have >> 32) == rx->fragment_mask)) return;
@@ -76,14 +75,14 @@ static inline void take_fragment(const struct sdr_rx *rx, sdr_rx_slot *slot, uin
 
 /* Where a packet's bit is, and its chunk. */
 typedef struct place {
-  uint64_t *word;
+  uint64_t* word;
   uint64_t bit;
   uint32_t chunk, index; /* of the packet in its chunk */
   uint32_t first_shift;  /* bit number in *word of the word's first packet of this chunk */
 } place;
 
-static inline __attribute__((always_inline)) place place_of(const struct sdr_rx *rx,
-                                                            const target *at) {
+static inline __attribute__((always_inline)) place place_of(const struct sdr_rx* rx,
+                                                            const target* at) {
   place p;
   p.chunk = sdr_rx_chunk_of(rx, at->packet);
   p.index = at->packet - p.chunk * rx->packets_per_chunk;
@@ -95,9 +94,9 @@ static inline __attribute__((always_inline)) place place_of(const struct sdr_rx 
 }
 
 /* Whether, with `bits` in its word, the packet's chunk is complete. Cheap unless that word is. */
-static inline __attribute__((always_inline)) bool completes(const struct sdr_rx *rx,
-                                                            const target *at, const place *p,
-                                                            const sdr_rx_extent *extent,
+static inline __attribute__((always_inline)) bool completes(const struct sdr_rx* rx,
+                                                            const target* at, const place* p,
+                                                            const sdr_rx_extent* extent,
                                                             uint64_t bits) {
   const uint32_t count = sdr_rx_chunk_packets(rx, extent, p->chunk);
   if (LIKELY(rx->stride_bits <= 64)) {
@@ -111,15 +110,15 @@ static inline __attribute__((always_inline)) bool completes(const struct sdr_rx 
 }
 
 /* One worker, length known and settled: nobody else writes. */
-static inline __attribute__((always_inline)) sdr_step step_plain(const struct sdr_rx *rx,
-                                                                 const target *at) {
+static inline __attribute__((always_inline)) sdr_step step_plain(const struct sdr_rx* rx,
+                                                                 const target* at) {
   const place p = place_of(rx, at);
   const uint64_t bits = __atomic_load_n(p.word, __ATOMIC_RELAXED);
   if (UNLIKELY((bits & p.bit) != 0)) return SDR_STEP_DUPLICATE;
   __atomic_store_n(p.word, bits | p.bit, __ATOMIC_RELEASE);
-  sdr_rx_slot *slot = at->slot;
+  sdr_rx_slot* slot = at->slot;
   if (!completes(rx, at, &p, &slot->known, bits | p.bit)) return SDR_STEP_PACKET;
-  uint32_t *chunk_word = slot->chunk_words + (p.chunk >> 5);
+  uint32_t* chunk_word = slot->chunk_words + (p.chunk >> 5);
   const uint32_t chunks = __atomic_load_n(chunk_word, __ATOMIC_RELAXED);
   __atomic_store_n(chunk_word, chunks | 1u << (p.chunk & 31), __ATOMIC_RELEASE);
   const uint32_t done = __atomic_load_n(&slot->chunks_done, __ATOMIC_RELAXED) + 1;
@@ -129,21 +128,21 @@ static inline __attribute__((always_inline)) sdr_step step_plain(const struct sd
 }
 
 /* Several workers, or a length that may become known meanwhile. W1 to W7: see the top. */
-static sdr_step step_shared(const struct sdr_rx *rx, const target *at) {
+static sdr_step step_shared(const struct sdr_rx* rx, const target* at) {
   const place p = place_of(rx, at);
-  sdr_rx_slot *slot = at->slot;
+  sdr_rx_slot* slot = at->slot;
   if ((__atomic_load_n(p.word, __ATOMIC_RELAXED) & p.bit) != 0) return SDR_STEP_DUPLICATE;
   const uint64_t bits = __atomic_fetch_or(p.word, p.bit, __ATOMIC_SEQ_CST); /* W1 */
   if ((bits & p.bit) != 0) return SDR_STEP_DUPLICATE;
-  const sdr_rx_extent *extent = &slot->known;
+  const sdr_rx_extent* extent = &slot->known;
   if (__atomic_load_n(&slot->phase, __ATOMIC_SEQ_CST) == SDR_LENGTH_UNKNOWN) { /* W2 */
     extent = &slot->posted;
   } else if (at->packet >= extent->packets) {
     return SDR_STEP_BAD_PACKET;
   }
   if (!completes(rx, at, &p, extent, bits | p.bit)) return SDR_STEP_PACKET;
-  if (!sdr_rx_claim_chunk(slot, p.chunk)) return SDR_STEP_PACKET;                    /* W3 */
-  if (__atomic_load_n(&slot->phase, __ATOMIC_SEQ_CST) != SDR_LENGTH_UNKNOWN &&       /* W4 */
+  if (!sdr_rx_claim_chunk(slot, p.chunk)) return SDR_STEP_PACKET;              /* W3 */
+  if (__atomic_load_n(&slot->phase, __ATOMIC_SEQ_CST) != SDR_LENGTH_UNKNOWN && /* W4 */
       p.chunk >= slot->known.chunks) {
     return SDR_STEP_BAD_PACKET;
   }
@@ -155,8 +154,8 @@ static sdr_step step_shared(const struct sdr_rx *rx, const target *at) {
   return sdr_rx_finish(slot, slot->known.chunks) ? SDR_STEP_MESSAGE : SDR_STEP_CHUNK; /* W7 */
 }
 
-sdr_step sdr_rx_step(sdr_rx *rx, uint32_t worker, const sdr_completion *completion,
-                     uint32_t *message_out) {
+sdr_step sdr_rx_step(sdr_rx* rx, uint32_t worker, const sdr_completion* completion,
+                     uint32_t* message_out) {
   if (UNLIKELY(worker >= rx->channels)) __builtin_trap();
   target at;
   sdr_step step = resolve(rx, completion, &at);
@@ -165,12 +164,12 @@ sdr_step sdr_rx_step(sdr_rx *rx, uint32_t worker, const sdr_completion *completi
     step = LIKELY(at.phase == SDR_LENGTH_PLAIN) ? step_plain(rx, &at) : step_shared(rx, &at);
     if (message_out != NULL) *message_out = at.message;
   }
-  uint64_t *count = rx->workers[worker].counts + step;
+  uint64_t* count = rx->workers[worker].counts + step;
   __atomic_store_n(count, __atomic_load_n(count, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
   return step;
 }
 
-void *sdr_rx_place(sdr_rx *rx, const sdr_completion *completion, sdr_step *why) {
+void* sdr_rx_place(sdr_rx* rx, const sdr_completion* completion, sdr_step* why) {
   target at;
   *why = resolve(rx, completion, &at);
   if (UNLIKELY(*why != SDR_STEP_PACKET)) return NULL;
@@ -183,14 +182,14 @@ void *sdr_rx_place(sdr_rx *rx, const sdr_completion *completion, sdr_step *why) 
   return at.slot->buffer + (uint64_t)at.packet * rx->packet_bytes;
 }
 
-void sdr_rx_enter(sdr_rx *rx, uint32_t worker) {
+void sdr_rx_enter(sdr_rx* rx, uint32_t worker) {
   if (UNLIKELY(worker >= rx->channels)) __builtin_trap();
-  uint64_t *epoch = &rx->workers[worker].epoch;
+  uint64_t* epoch = &rx->workers[worker].epoch;
   /* Before every later load of a slot's word: see sdr_rx_complete. */
   __atomic_store_n(epoch, __atomic_load_n(epoch, __ATOMIC_RELAXED) + 1, __ATOMIC_SEQ_CST);
 }
 
-void sdr_rx_leave(sdr_rx *rx, uint32_t worker) {
-  uint64_t *epoch = &rx->workers[worker].epoch;
+void sdr_rx_leave(sdr_rx* rx, uint32_t worker) {
+  uint64_t* epoch = &rx->workers[worker].epoch;
   __atomic_store_n(epoch, __atomic_load_n(epoch, __ATOMIC_RELAXED) + 1, __ATOMIC_RELEASE);
 }

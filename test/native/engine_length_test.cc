@@ -1,4 +1,5 @@
-// The packet engine, one thread: lengths that become known late, expanded chunks, user immediates, views.
+// The packet engine, one thread: lengths that become known late, expanded chunks, user immediates,
+// views.
 #include <algorithm>
 #include <cstdint>
 #include <random>
@@ -12,7 +13,8 @@ namespace {
 // One message at a time on a fresh receive side.
 class Message {
  public:
-  Message(uint32_t packets_per_chunk, uint64_t posted, uint32_t channels = 1, sdr_split split = {10, 18, 4}) {
+  Message(uint32_t packets_per_chunk, uint64_t posted, uint32_t channels = 1,
+          sdr_split split = {10, 18, 4}) {
     geometry_.packet_bytes = 64;
     geometry_.packets_per_chunk = packets_per_chunk;
     geometry_.slots = 2;
@@ -60,7 +62,8 @@ uint32_t packets_of(uint64_t bytes) { return uint32_t((bytes + 63) / 64); }
 TEST(the_length_may_come_before_between_or_after_the_packets) {
   std::mt19937_64 random(3);
   for (const uint32_t per_chunk : {1u, 3u, 16u, 64u, 65u, 129u}) {
-    for (const uint64_t bytes : {uint64_t{1}, uint64_t{64}, uint64_t{64 * 65}, uint64_t{64 * 130 - 1}, uint64_t{64 * 200 + 1}}) {
+    for (const uint64_t bytes : {uint64_t{1}, uint64_t{64}, uint64_t{64 * 65},
+                                 uint64_t{64 * 130 - 1}, uint64_t{64 * 200 + 1}}) {
       for (const uint64_t posted : {bytes, bytes + 1, bytes + 64, uint64_t{64 * 2000}}) {
         const uint32_t packets = packets_of(bytes);
         std::vector<uint32_t> order(packets);
@@ -101,7 +104,8 @@ TEST(a_length_is_told_once_and_fits_what_was_posted) {
   CHECK(!message.set_length(200));
   CHECK_EQ(sdr_rx_set_length(message.rx(), 0, 201, &complete), SDR_INVALID);
   CHECK_EQ(sdr_rx_set_length(message.rx(), 0, 0, &complete), SDR_INVALID);
-  for (uint32_t packet = 0; packet < 3; packet++) CHECK_EQ(message.step(200, packet), SDR_STEP_PACKET);
+  for (uint32_t packet = 0; packet < 3; packet++)
+    CHECK_EQ(message.step(200, packet), SDR_STEP_PACKET);
   CHECK_EQ(message.step(200, 3), SDR_STEP_MESSAGE);
   CHECK(message.set_length(200));
 }
@@ -122,10 +126,12 @@ TEST(packets_beyond_the_announced_length_never_count) {
   for (const uint32_t per_chunk : {1u, 4u, 64u, 100u}) {
     for (const uint32_t channels : {1u, 2u}) {
       const uint64_t chunk = 64 * per_chunk, posted = 4 * chunk;
-      // The whole posted size arrives, but for one packet of the first chunk; then half of it is announced.
+      // The whole posted size arrives, but for one packet of the first chunk; then half of it is
+      // announced.
       Message message(per_chunk, posted, channels);
       const uint32_t packets = 4 * per_chunk;
-      for (uint32_t packet = 1; packet < packets; packet++) CHECK(message.step(posted, packet) <= SDR_STEP_CHUNK);
+      for (uint32_t packet = 1; packet < packets; packet++)
+        CHECK(message.step(posted, packet) <= SDR_STEP_CHUNK);
       CHECK_EQ(message.progress().chunks_done, 3u);
       const uint64_t bytes = 2 * chunk - 64 + (per_chunk == 1 ? 64 : 0);
       CHECK(!message.set_length(bytes));
@@ -149,7 +155,8 @@ TEST(a_short_packet_is_taken_anywhere_until_the_length_is_known) {
   CHECK(!message.set_length(4 * 64 + 1));
   CHECK_EQ(message.progress().chunks_done, 1u);
   CHECK_EQ(message.raw({0, 3u << 4, 63}), SDR_STEP_BAD_LENGTH);
-  for (uint32_t packet = 0; packet < 3; packet++) CHECK_EQ(message.step(257, packet), SDR_STEP_PACKET);
+  for (uint32_t packet = 0; packet < 3; packet++)
+    CHECK_EQ(message.step(257, packet), SDR_STEP_PACKET);
   CHECK_EQ(message.step(257, 3), SDR_STEP_MESSAGE);
 }
 
@@ -210,10 +217,12 @@ TEST(the_user_immediate_is_rebuilt_once_every_fragment_is_in) {
 TEST(there_is_no_user_immediate_without_bits_or_with_too_few_packets) {
   uint32_t value = 0;
   Message without(4, 6400, 1, {10, 22, 0});
-  for (uint32_t packet = 0; packet < 100; packet++) CHECK(without.step(6400, packet, 77) <= SDR_STEP_CHUNK);
+  for (uint32_t packet = 0; packet < 100; packet++)
+    CHECK(without.step(6400, packet, 77) <= SDR_STEP_CHUNK);
   CHECK(!without.user(&value));
   Message few(4, 64 * 7);  // eight fragments of four bits
-  for (uint32_t packet = 0; packet < 7; packet++) CHECK(few.step(64 * 7, packet, 77) <= SDR_STEP_CHUNK);
+  for (uint32_t packet = 0; packet < 7; packet++)
+    CHECK(few.step(64 * 7, packet, 77) <= SDR_STEP_CHUNK);
   CHECK(few.set_length(64 * 7));
   CHECK(!few.user(&value));
 }

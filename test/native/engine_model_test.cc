@@ -1,5 +1,5 @@
-// Differential: the engine against a naive model, over random geometries and random operations, most of
-// them valid, some hostile. SDR_SEED and SDR_RUNS in the environment choose other seeds.
+// Differential: the engine against a naive model, over random geometries and random operations,
+// most of them valid, some hostile. SDR_SEED and SDR_RUNS in the environment choose other seeds.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -98,10 +98,12 @@ class Model {
   }
   bool user(uint32_t message, uint32_t* value) {
     const Message& m = *find(message);
-    const uint32_t count = g_.split.user_bits == 0 ? 0 : (31 + g_.split.user_bits) / g_.split.user_bits;
+    const uint32_t count =
+        g_.split.user_bits == 0 ? 0 : (31 + g_.split.user_bits) / g_.split.user_bits;
     if (count == 0 || m.fragments.size() < count) return false;
     uint64_t all = 0;
-    for (const auto& [index, bits] : m.fragments) all |= uint64_t{bits} << (index * g_.split.user_bits);
+    for (const auto& [index, bits] : m.fragments)
+      all |= uint64_t{bits} << (index * g_.split.user_bits);
     *value = uint32_t(all);
     return true;
   }
@@ -127,7 +129,8 @@ class Model {
   bool has_chunk(const Message& m, uint32_t chunk) const {
     const uint32_t packets = packets_of(m.length.value_or(m.posted));
     const uint32_t begin = chunk * g_.packets_per_chunk;
-    for (uint32_t packet = begin; packet < std::min(packets, begin + g_.packets_per_chunk); packet++) {
+    for (uint32_t packet = begin; packet < std::min(packets, begin + g_.packets_per_chunk);
+         packet++) {
       if (m.packets.count(packet) == 0) return false;
     }
     return true;
@@ -159,7 +162,8 @@ class Model {
 
 class Run {
  public:
-  explicit Run(uint64_t seed) : random_(seed), g_(geometry()), model_(g_), buffer_(g_.max_message_bytes) {
+  explicit Run(uint64_t seed)
+      : random_(seed), g_(geometry()), model_(g_), buffer_(g_.max_message_bytes) {
     CHECK_EQ(sdr_rx_create(&g_, &rx_), SDR_OK);
   }
   ~Run() { sdr_rx_destroy(rx_); }
@@ -170,14 +174,21 @@ class Run {
   void all(uint64_t totals[SDR_STEP_KINDS]) {
     for (uint32_t operation = 0; operation < kOperations; operation++) {
       const uint32_t dice = below(1000);
-      if (dice < 30) post();
-      else if (dice < 45) set_length();
-      else if (dice < 60) complete();
-      else if (dice < 70) compare(any_message());
-      else if (dice < 140) step(garbage());
-      else step(packet());
+      if (dice < 30)
+        post();
+      else if (dice < 45)
+        set_length();
+      else if (dice < 60)
+        complete();
+      else if (dice < 70)
+        compare(any_message());
+      else if (dice < 140)
+        step(garbage());
+      else
+        step(packet());
     }
-    for (uint32_t back = 0; back < g_.slots && back < model_.next(); back++) compare(model_.next() - 1 - back);
+    for (uint32_t back = 0; back < g_.slots && back < model_.next(); back++)
+      compare(model_.next() - 1 - back);
     uint64_t counts[SDR_STEP_KINDS];
     sdr_rx_counters(rx_, counts);
     for (int kind = 0; kind < SDR_STEP_KINDS; kind++) {
@@ -191,7 +202,8 @@ class Run {
 
   sdr_geometry geometry() {
     static const uint32_t per_chunk[] = {1, 2, 3, 5, 8, 16, 17, 32, 33, 63, 64, 65, 100, 128, 129};
-    static const sdr_split splits[] = {{10, 18, 4}, {8, 22, 2}, {3, 29, 0}, {10, 17, 5}, {6, 10, 16}, {12, 19, 1}};
+    static const sdr_split splits[] = {{10, 18, 4}, {8, 22, 2},  {3, 29, 0},
+                                       {10, 17, 5}, {6, 10, 16}, {12, 19, 1}};
     sdr_geometry g{};
     g.packet_bytes = 64 + below(3) * 37;
     g.packets_per_chunk = per_chunk[below(std::size(per_chunk))];
@@ -203,11 +215,15 @@ class Run {
     return g;
   }
   // Mostly live, sometimes long gone or yet to come.
-  uint32_t any_message() { return model_.next() + below(2) - std::min(model_.next(), below(g_.slots + 3)); }
+  uint32_t any_message() {
+    return model_.next() + below(2) - std::min(model_.next(), below(g_.slots + 3));
+  }
 
   void post() {
     const uint32_t message = below(10) == 0 ? any_message() : model_.next();
-    const uint64_t bytes = below(8) == 0 ? below(g_.max_message_bytes + 3) : g_.max_message_bytes - below(g_.packet_bytes) % g_.max_message_bytes;
+    const uint64_t bytes =
+        below(8) == 0 ? below(g_.max_message_bytes + 3)
+                      : g_.max_message_bytes - below(g_.packet_bytes) % g_.max_message_bytes;
     CHECK_EQ(sdr_rx_post(rx_, message, buffer_.data(), bytes), model_.post(message, bytes));
   }
   void set_length() {
@@ -223,18 +239,22 @@ class Run {
   void complete() {
     const uint32_t message = any_message();
     const Model::Message* m = model_.find(message);
-    if (m != nullptr && !m->complete && below(16) != 0) return;  // early completion is the rarer case
+    if (m != nullptr && !m->complete && below(16) != 0)
+      return;  // early completion is the rarer case
     compare(message);
     CHECK_EQ(sdr_rx_complete(rx_, message), model_.complete(message));
   }
   sdr_completion garbage() {
     const uint32_t slot = below(g_.slots + 1), queue = below(g_.generations * g_.channels + 1);
-    const uint32_t packet = below(kPacketsMax + 2) % (1u << std::min<uint32_t>(g_.split.packet_bits, 20));
+    const uint32_t packet =
+        below(kPacketsMax + 2) % (1u << std::min<uint32_t>(g_.split.packet_bits, 20));
     const uint32_t low = 32 - g_.split.message_bits;
-    const uint32_t immediate = below(4) == 0 ? uint32_t(random_()) : slot << low | packet << g_.split.user_bits;
+    const uint32_t immediate =
+        below(4) == 0 ? uint32_t(random_()) : slot << low | packet << g_.split.user_bits;
     return {queue, immediate, below(3) == 0 ? uint32_t(random_()) : below(g_.packet_bytes + 2)};
   }
-  // A packet as its sender would make it, of a live message or, rarely, another; often one still missing.
+  // A packet as its sender would make it, of a live message or, rarely, another; often one still
+  // missing.
   sdr_completion packet() {
     const uint32_t other = any_message();
     const uint32_t message = below(16) == 0 ? other : model_.live(below(g_.slots), other);
@@ -243,7 +263,8 @@ class Run {
     const uint32_t count = model_.packets_of(bytes);
     uint32_t packet = count == 0 ? 0 : below(count);
     if (m != nullptr && count > 0 && below(16) != 0) {
-      for (uint32_t tries = 0; tries < count && m->packets.count(packet) != 0; tries++) packet = (packet + 1) % count;
+      for (uint32_t tries = 0; tries < count && m->packets.count(packet) != 0; tries++)
+        packet = (packet + 1) % count;
     }
     const sdr_tx_packet made = sdr_tx_make(&g_, message, bytes, packet, message * 0x9e3779b9u);
     return {made.queue, made.immediate, made.bytes};
@@ -254,7 +275,8 @@ class Run {
     sdr_step why = SDR_STEP_KINDS;
     const void* place = sdr_rx_place(rx_, &c, &why);
     CHECK_EQ(why, placed);
-    CHECK(place == (placed == SDR_STEP_PACKET ? buffer_.data() + uint64_t{packet} * g_.packet_bytes : nullptr));
+    CHECK(place == (placed == SDR_STEP_PACKET ? buffer_.data() + uint64_t{packet} * g_.packet_bytes
+                                              : nullptr));
     const sdr_step expected = model_.step(c, &expected_message);
     CHECK_EQ(sdr_rx_step(rx_, c.queue % g_.channels, &c, &message), expected);
     if (expected <= SDR_STEP_MESSAGE) CHECK_EQ(message, expected_message);
@@ -274,7 +296,8 @@ class Run {
     CHECK_EQ(sdr_rx_user_immediate(rx_, message, &user), model_.user(message, &expected_user));
     CHECK_EQ(user, expected_user);
     const sdr_bitmap_slab slab = sdr_rx_bitmaps(rx_);
-    const auto* words = reinterpret_cast<const uint32_t*>(slab.base + message % g_.slots * slab.stride);
+    const auto* words =
+        reinterpret_cast<const uint32_t*>(slab.base + message % g_.slots * slab.stride);
     const uint32_t packets = model_.packets_of(m->length.value_or(m->posted));
     uint64_t bits[3];
     for (uint32_t chunk = 0; chunk < got.chunks_total; chunk++) {
@@ -305,7 +328,8 @@ TEST(the_engine_agrees_with_a_naive_model) {
   uint64_t totals[SDR_STEP_KINDS] = {};
   static uint64_t failing;
   std::atexit([] {
-    if (failing != 0) std::fprintf(stderr, "  reproduce: SDR_SEED=%llu SDR_RUNS=1\n", (unsigned long long)failing);
+    if (failing != 0)
+      std::fprintf(stderr, "  reproduce: SDR_SEED=%llu SDR_RUNS=1\n", (unsigned long long)failing);
   });
   for (; seed < first + runs; seed++) {
     failing = seed;

@@ -1,6 +1,7 @@
-// The packet engine's races, decided by a scheduler: workers and the control path run as fibers that may
-// switch at every atomic operation, so that orders which threads hardly ever meet are tried by the
-// thousand. The engine's sources are compiled in here with that switch before each operation.
+// The packet engine's races, decided by a scheduler: workers and the control path run as fibers
+// that may switch at every atomic operation, so that orders which threads hardly ever meet are
+// tried by the thousand. The engine's sources are compiled in here with that switch before each
+// operation.
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,9 @@ extern "C" {
 
 extern "C" void test_switch(void) {}
 
-TEST(orders_of_atomic_operations) { std::printf("  skipped: no fibers here (glibc, without thread sanitizer)\n"); }
+TEST(orders_of_atomic_operations) {
+  std::printf("  skipped: no fibers here (glibc, without thread sanitizer)\n");
+}
 
 #else
 
@@ -67,7 +70,8 @@ class Fibers {
     fibers_.push_back(std::make_unique<Fiber>());
     Fiber& fiber = *fibers_.back();
     fiber.body = std::move(body);
-    static std::vector<std::vector<char>> stacks;  // kept: fresh ones would cost more than all the rest
+    static std::vector<std::vector<char>>
+        stacks;  // kept: fresh ones would cost more than all the rest
     if (stacks.size() < fibers_.size()) stacks.emplace_back(kStackBytes);
     CHECK_EQ(getcontext(&fiber.context), 0);
     fiber.context.uc_stack.ss_sp = stacks[fibers_.size() - 1].data();
@@ -75,8 +79,8 @@ class Fibers {
     fiber.context.uc_link = &scheduler_;
     makecontext(&fiber.context, &Fibers::enter, 0);
   }
-  // Runs all to their ends. How eager the order is to switch is drawn too: some races need long runs of
-  // one fiber, some need strict turns.
+  // Runs all to their ends. How eager the order is to switch is drawn too: some races need long
+  // runs of one fiber, some need strict turns.
   void run() {
     active_ = this;
     const uint32_t stay_percent = uint32_t(random_() % 95);
@@ -90,7 +94,8 @@ class Fibers {
     active_ = nullptr;
   }
   static void give_way() {
-    if (active_ != nullptr) CHECK_EQ(swapcontext(&active_->current_->context, &active_->scheduler_), 0);
+    if (active_ != nullptr)
+      CHECK_EQ(swapcontext(&active_->current_->context, &active_->scheduler_), 0);
   }
 
  private:
@@ -166,9 +171,12 @@ class Message {
         sdr_rx_enter(rx_, worker);
         for (const uint32_t packet : race_.workers[worker]) {
           const sdr_step kind = step(worker, packet);
-          if (kind == SDR_STEP_CHUNK) chunks++;
-          else if (kind == SDR_STEP_MESSAGE) reports++, chunks++;
-          else if (kind != SDR_STEP_PACKET && kind != SDR_STEP_DUPLICATE) others++;
+          if (kind == SDR_STEP_CHUNK)
+            chunks++;
+          else if (kind == SDR_STEP_MESSAGE)
+            reports++, chunks++;
+          else if (kind != SDR_STEP_PACKET && kind != SDR_STEP_DUPLICATE)
+            others++;
         }
         sdr_rx_leave(rx_, worker);
       });
@@ -231,7 +239,8 @@ TEST(the_length_becomes_known_while_one_worker_ends_the_message) {
                 std::vector<uint32_t> all;
                 for (uint32_t packet = 0; packet < 66; packet++) all.push_back(65 - packet);
                 return all;
-              }()}}, seed);
+              }()}},
+             seed);
 }
 
 TEST(the_length_becomes_known_while_several_workers_end_the_message) {
@@ -240,11 +249,17 @@ TEST(the_length_becomes_known_while_several_workers_end_the_message) {
   try_orders({4, 2, 64 * 8, 64 * 8, {0, 1, 2, 4, 5, 6}, {{3}, {7}}}, seed);
   try_orders({1, 3, 64 * 4, 64 * 3, {}, {{0}, {1}, {2}}}, seed);
   try_orders({1, 2, 64 * 4, 64 * 2, {}, {{0, 1}, {1, 0}}}, seed);
-  try_orders({65, 2, 64 * 65, 64 * 65, [] {
+  try_orders({65,
+              2,
+              64 * 65,
+              64 * 65,
+              [] {
                 std::vector<uint32_t> all;
                 for (uint32_t packet = 1; packet < 64; packet++) all.push_back(packet);
                 return all;
-              }(), {{0}, {64}}}, seed);
+              }(),
+              {{0}, {64}}},
+             seed);
 }
 
 TEST(the_length_becomes_known_while_the_sender_writes_beyond_it) {

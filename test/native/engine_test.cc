@@ -1,4 +1,5 @@
-// The packet engine, one thread: splits, geometry, boundaries, every kind of step, lengths, recycling.
+// The packet engine, one thread: splits, geometry, boundaries, every kind of step, lengths,
+// recycling.
 #include <algorithm>
 #include <cstdint>
 #include <random>
@@ -49,7 +50,8 @@ class Pair {
   }
   sdr_step step(const sdr_completion& completion) {
     uint32_t message = UINT32_MAX;
-    const sdr_step kind = sdr_rx_step(rx_, completion.queue % geometry_.channels, &completion, &message);
+    const sdr_step kind =
+        sdr_rx_step(rx_, completion.queue % geometry_.channels, &completion, &message);
     if (kind <= SDR_STEP_MESSAGE) last_message_ = message;
     return kind;
   }
@@ -78,7 +80,8 @@ class Pair {
   // As JavaScript reads it: plain 32-bit words of the slab.
   bool chunk_bit(uint32_t message, uint32_t chunk) {
     const sdr_bitmap_slab slab = sdr_rx_bitmaps(rx_);
-    const auto* words = reinterpret_cast<const uint32_t*>(slab.base + message % geometry_.slots * slab.stride);
+    const auto* words =
+        reinterpret_cast<const uint32_t*>(slab.base + message % geometry_.slots * slab.stride);
     return (words[chunk >> 5] >> (chunk & 31) & 1) != 0;
   }
   std::vector<uint8_t> slot_bits(uint32_t message) {
@@ -163,8 +166,8 @@ TEST(every_split_that_adds_to_32_packs_and_unpacks) {
 }
 
 TEST(messages_travel_under_common_and_extreme_splits) {
-  const sdr_split splits[] = {{10, 18, 4}, {8, 22, 2}, {1, 31, 0}, {10, 17, 5}, {9, 20, 3},
-                              {16, 8, 8}, {2, 14, 16}, {22, 10, 0}, {31, 1, 0}, {10, 11, 11}};
+  const sdr_split splits[] = {{10, 18, 4}, {8, 22, 2},  {1, 31, 0},  {10, 17, 5}, {9, 20, 3},
+                              {16, 8, 8},  {2, 14, 16}, {22, 10, 0}, {31, 1, 0},  {10, 11, 11}};
   for (const sdr_split split : splits) {
     sdr_geometry geometry = geometry_of(3);
     geometry.split = split;
@@ -185,35 +188,49 @@ TEST(geometry_out_of_range_or_too_large_is_refused) {
   CHECK_EQ(sdr_geometry_check(nullptr), SDR_INVALID);
   using G = sdr_geometry;
   void (*const invalid[])(G&) = {
-      [](G& g) { g.packet_bytes = 63; },        [](G& g) { g.packet_bytes = 65001; },
-      [](G& g) { g.packets_per_chunk = 0; },    [](G& g) { g.packets_per_chunk = 65537; },
-      [](G& g) { g.slots = 0; },                [](G& g) { g.slots = 1025; },
-      [](G& g) { g.generations = 0; },          [](G& g) { g.generations = 65; },
-      [](G& g) { g.channels = 0; },             [](G& g) { g.channels = 65; },
-      [](G& g) { g.split = {10, 18, 5}; },      [](G& g) { g.split = {0, 28, 4}; },
-      [](G& g) { g.split = {28, 0, 4}; },       [](G& g) { g.split = {5, 10, 17}; },
+      [](G& g) { g.packet_bytes = 63; },
+      [](G& g) { g.packet_bytes = 65001; },
+      [](G& g) { g.packets_per_chunk = 0; },
+      [](G& g) { g.packets_per_chunk = 65537; },
+      [](G& g) { g.slots = 0; },
+      [](G& g) { g.slots = 1025; },
+      [](G& g) { g.generations = 0; },
+      [](G& g) { g.generations = 65; },
+      [](G& g) { g.channels = 0; },
+      [](G& g) { g.channels = 65; },
+      [](G& g) { g.split = {10, 18, 5}; },
+      [](G& g) { g.split = {0, 28, 4}; },
+      [](G& g) { g.split = {28, 0, 4}; },
+      [](G& g) { g.split = {5, 10, 17}; },
       [](G& g) { g.split = {1, 27, 4}; },  // one message bit, four slots
   };
   for (const auto change : invalid) CHECK_EQ(check_with(good, change), SDR_INVALID);
 
   // 2^18 packets fit the default split, one byte more does not: 1 GiB at 4 KiB.
-  CHECK_EQ(check_with(good, [](G& g) { g.packet_bytes = 4096, g.max_message_bytes = 1 << 30; }), SDR_OK);
-  CHECK_EQ(check_with(good, [](G& g) { g.packet_bytes = 4096, g.max_message_bytes = (1 << 30) + 1; }),
-           SDR_TOO_LARGE);
+  CHECK_EQ(check_with(good, [](G& g) { g.packet_bytes = 4096, g.max_message_bytes = 1 << 30; }),
+           SDR_OK);
+  CHECK_EQ(
+      check_with(good, [](G& g) { g.packet_bytes = 4096, g.max_message_bytes = (1 << 30) + 1; }),
+      SDR_TOO_LARGE);
   CHECK_EQ(check_with(good, [](G& g) { g.max_message_bytes = UINT64_MAX; }), SDR_TOO_LARGE);
   // 8 GiB needs 8+22+2.
   void (*const large)(G&) = [](G& g) {
-    g.packet_bytes = 4096, g.split = {8, 22, 2}, g.max_message_bytes = uint64_t{8} << 30, g.slots = 256;
+    g.packet_bytes = 4096, g.split = {8, 22, 2}, g.max_message_bytes = uint64_t{8} << 30,
+    g.slots = 256;
   };
   CHECK_EQ(check_with(good, large), SDR_OK);
   // The widest bitmaps: two slots of 2^31 packets, every other packet bit padding.
   void (*const widest)(G&) = [](G& g) {
-    g.split = {1, 31, 0}, g.slots = 2, g.packets_per_chunk = 65, g.max_message_bytes = uint64_t{64} << 31;
+    g.split = {1, 31, 0}, g.slots = 2, g.packets_per_chunk = 65,
+    g.max_message_bytes = uint64_t{64} << 31;
   };
   CHECK_EQ(check_with(good, widest), SDR_TOO_LARGE);
-  CHECK_EQ(check_with(good, [](G& g) {
-    g.split = {1, 31, 0}, g.slots = 2, g.packets_per_chunk = 64, g.max_message_bytes = uint64_t{64} << 31;
-  }), SDR_OK);
+  CHECK_EQ(check_with(good,
+                      [](G& g) {
+                        g.split = {1, 31, 0}, g.slots = 2, g.packets_per_chunk = 64,
+                        g.max_message_bytes = uint64_t{64} << 31;
+                      }),
+           SDR_OK);
   sdr_rx* rx = reinterpret_cast<sdr_rx*>(1);
   sdr_geometry bad = good;
   bad.max_message_bytes = UINT64_MAX;
@@ -223,7 +240,8 @@ TEST(geometry_out_of_range_or_too_large_is_refused) {
 
 TEST(packet_numbers_map_to_chunks_exactly_up_to_the_largest) {
   std::mt19937_64 random(11);
-  for (const uint32_t count : {1u, 2u, 3u, 7u, 16u, 33u, 63u, 64u, 65u, 100u, 1000u, 4095u, 65521u, 65535u, 65536u}) {
+  for (const uint32_t count :
+       {1u, 2u, 3u, 7u, 16u, 33u, 63u, 64u, 65u, 100u, 1000u, 4095u, 65521u, 65535u, 65536u}) {
     sdr_geometry geometry = geometry_of(count);
     geometry.split = {1, 31, 0};
     geometry.slots = 1;
@@ -242,11 +260,13 @@ TEST(packet_numbers_map_to_chunks_exactly_up_to_the_largest) {
 
 TEST(sizes_around_every_boundary_complete_in_any_order) {
   std::mt19937_64 random(5);
-  for (const uint32_t per_chunk : {1u, 2u, 3u, 5u, 16u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 128u, 130u, 200u}) {
+  for (const uint32_t per_chunk :
+       {1u, 2u, 3u, 5u, 16u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 128u, 130u, 200u}) {
     const uint64_t packet = 64, chunk = packet * per_chunk;
     std::vector<uint64_t> sizes = {0, 1, packet - 1, packet, packet + 1, 2 * packet};
     for (const uint64_t many : {chunk, 2 * chunk, 3 * chunk}) {
-      for (const uint64_t size : {many - packet - 1, many - packet, many - 1, many, many + 1, many + packet}) {
+      for (const uint64_t size :
+           {many - packet - 1, many - packet, many - 1, many, many + 1, many + packet}) {
         if (size <= geometry_of(1).max_message_bytes) sizes.push_back(size);
       }
     }
@@ -259,7 +279,8 @@ TEST(sizes_around_every_boundary_complete_in_any_order) {
           if (arrangement == 1) std::reverse(order.begin(), order.end());
           if (arrangement == 2) std::shuffle(order.begin(), order.end(), random);
           carry(pair, message, bytes, order);
-          for (const uint32_t one : order) CHECK_EQ(pair.step(message, bytes, one), SDR_STEP_DUPLICATE);
+          for (const uint32_t one : order)
+            CHECK_EQ(pair.step(message, bytes, one), SDR_STEP_DUPLICATE);
           CHECK_EQ(sdr_rx_complete(pair.rx(), message++), SDR_OK);
         }
       }
@@ -313,7 +334,10 @@ TEST(each_bad_completion_is_counted_by_its_reason_and_changes_nothing) {
     pair.post(0, 600, buffer.data());  // ten packets, the last has 24 bytes
     for (const bool known : {false, true}) {
       if (known) CHECK(!pair.set_length(0, 600));
-      struct { sdr_completion completion; sdr_step step; } cases[] = {
+      struct {
+        sdr_completion completion;
+        sdr_step step;
+      } cases[] = {
           {{2 * channels, 0, 64}, SDR_STEP_BAD_QUEUE},
           {{UINT32_MAX, 0, 64}, SDR_STEP_BAD_QUEUE},
           {{0, 3u << 22, 64}, SDR_STEP_BAD_SLOT},

@@ -1,5 +1,5 @@
-// The packet engine under several workers: exactly-once bits and reports, lengths that become known while
-// packets arrive, and completion while workers go on. Meant for the thread sanitizer as well.
+// The packet engine under several workers: exactly-once bits and reports, lengths that become known
+// while packets arrive, and completion while workers go on. Meant for the thread sanitizer as well.
 #include <algorithm>
 #include <atomic>
 #include <barrier>
@@ -60,94 +60,123 @@ struct Contest {
   bool beyond;  // the sender wrote all that was posted, more than it announces
 };
 
-// Every worker steps every packet once, in an order of its own: each is new once and a duplicate otherwise.
-void contest(const Contest& setting, uint64_t seed) {
-  const uint32_t packets = setting.packets_per_chunk * 5 + setting.packets_per_chunk / 2 + 3;
-  const uint64_t posted = 64 * uint64_t{packets};
-  const sdr_geometry geometry = geometry_of(setting.packets_per_chunk, setting.workers, posted);
-  sdr_rx* rx = nullptr;
-  CHECK_EQ(sdr_rx_create(&geometry, &rx), SDR_OK);
-  std::mt19937_64 random(seed);
-  std::atomic<uint32_t> message{0};
-  std::atomic<uint64_t> length{0}, sent_bytes{0};
-  std::atomic<uint64_t> stepped{0};
-  std::barrier<> turn(setting.workers + 1);
-  std::vector<Tally> tallies(setting.workers);
-  std::vector<std::thread> threads;
-  for (uint32_t worker = 0; worker < setting.workers; worker++) {
-    threads.emplace_back([&, worker] {
-      std::mt19937_64 own(seed * 64 + worker);
-      for (uint32_t round = 0; round < kRounds; round++) {
-        turn.arrive_and_wait();
-        const uint64_t bytes = sent_bytes;
-        std::vector<uint32_t> order((bytes + 63) / 64);
-        for (uint32_t index = 0; index < order.size(); index++) order[index] = index;
-        std::shuffle(order.begin(), order.end(), own);
-        tallies[worker] = Tally{};
-        for (size_t first = 0; first < order.size(); first += 8) {
-          sdr_rx_enter(rx, worker);
-          for (size_t at = first; at < std::min(first + 8, order.size()); at++) {
-            const sdr_tx_packet made = sdr_tx_make(&geometry, message, bytes, order[at], 0x12345678);
-            const sdr_completion completion{made.queue, made.immediate, made.bytes};
-            tallies[worker].kinds[sdr_rx_step(rx, worker, &completion, nullptr)]++;
-          }
-          sdr_rx_leave(rx, worker);
-          stepped += 8;
-        }
-        turn.arrive_and_wait();
-      }
-    });
+// The receive side and the workers of a contest; `turn` opens and closes each round.
+struct Ring {
+  Ring(const Contest& contest, uint64_t seed_value)
+      : setting(contest),
+        seed(seed_value),
+        packets(contest.packets_per_chunk * 5 + contest.packets_per_chunk / 2 + 3),
+        posted(64 * uint64_t{packets}),
+        geometry(geometry_of(contest.packets_per_chunk, contest.workers, posted)),
+        turn(contest.workers + 1),
+        tallies(contest.workers) {
+    CHECK_EQ(sdr_rx_create(&geometry, &rx), SDR_OK);
   }
-  for (uint32_t round = 0; round < kRounds; round++) {
-    length = 1 + random() % posted;
-    sent_bytes = setting.beyond ? posted : length.load();
-    message = round;
-    stepped = 0;
-    CHECK_EQ(sdr_rx_post(rx, round, nullptr, posted), SDR_OK);
-    const uint64_t announce_at = random() % ((sent_bytes / 64 + 1) * setting.workers + 1);
-    turn.arrive_and_wait();
-    const uint64_t most = ((sent_bytes + 63) / 64) * setting.workers;
-    wait_until([&] { return stepped >= std::min(announce_at, most); });
-    bool complete = false;
-    CHECK_EQ(sdr_rx_set_length(rx, round, length, &complete), SDR_OK);
-    turn.arrive_and_wait();
+  ~Ring() { sdr_rx_destroy(rx); }
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
 
-    // The announced length's last packet may have come whole before, or be refused after: sent again, as
-    // a sender would do who saw no acknowledgement.
-    Tally sum;
-    for (const Tally& tally : tallies) {
-      for (int kind = 0; kind < SDR_STEP_KINDS; kind++) sum.kinds[kind] += tally.kinds[kind];
-    }
-    const uint32_t true_packets = uint32_t((length + 63) / 64);
-    if (setting.beyond) {
-      for (uint32_t packet = 0; packet < true_packets; packet++) {
-        const sdr_tx_packet made = sdr_tx_make(&geometry, round, length, packet, 0x12345678);
-        const sdr_completion completion{made.queue, made.immediate, made.bytes};
-        sum.kinds[sdr_rx_step(rx, 0, &completion, nullptr)]++;
-      }
-    } else {
-      CHECK_EQ(sum.kinds[0] + sum.kinds[1] + sum.kinds[2], uint64_t{true_packets});
-      CHECK_EQ(sum.kinds[SDR_STEP_DUPLICATE], uint64_t{true_packets} * (setting.workers - 1));
-    }
-    const uint32_t chunks = (true_packets + setting.packets_per_chunk - 1) / setting.packets_per_chunk;
-    CHECK_EQ(sum.kinds[SDR_STEP_MESSAGE] + complete, uint64_t{1});
-    if (!setting.beyond) {
-      // The last chunk may be set_length's; every other one is a worker's, once.
-      const uint64_t by_workers = sum.kinds[SDR_STEP_CHUNK] + sum.kinds[SDR_STEP_MESSAGE];
-      CHECK(by_workers == chunks || by_workers + 1 == chunks);
-    }
-    sdr_rx_progress progress;
-    CHECK_EQ(sdr_rx_progress_get(rx, round, &progress), SDR_OK);
-    CHECK(progress.complete && progress.length_known);
-    CHECK_EQ(progress.chunks_done, chunks);
-    CHECK_EQ(progress.chunks_total, chunks);
-    CHECK_EQ(sdr_rx_complete(rx, round), SDR_OK);
+  sdr_step step(uint32_t worker, uint64_t bytes, uint32_t packet) {
+    const sdr_tx_packet made = sdr_tx_make(&geometry, message, bytes, packet, 0x12345678);
+    const sdr_completion completion{made.queue, made.immediate, made.bytes};
+    return sdr_rx_step(rx, worker, &completion, nullptr);
   }
-  for (std::thread& thread : threads) thread.join();
-  sdr_rx_destroy(rx);
+
+  const Contest setting;
+  const uint64_t seed;
+  const uint32_t packets;
+  const uint64_t posted;
+  const sdr_geometry geometry;
+  sdr_rx* rx = nullptr;
+  std::barrier<> turn;
+  std::vector<Tally> tallies;
+  // Of the round: written before it opens.
+  uint32_t message = 0;
+  uint64_t length = 0, sent_bytes = 0;
+  std::atomic<uint64_t> stepped{0};
+};
+
+// Every worker steps every packet once, in an order of its own: each is new once, else a duplicate.
+void compete(Ring& ring, uint32_t worker) {
+  std::mt19937_64 random(ring.seed * 64 + worker);
+  for (uint32_t round = 0; round < kRounds; round++) {
+    ring.turn.arrive_and_wait();
+    const uint64_t bytes = ring.sent_bytes;
+    std::vector<uint32_t> order((bytes + 63) / 64);
+    for (uint32_t index = 0; index < order.size(); index++) order[index] = index;
+    std::shuffle(order.begin(), order.end(), random);
+    Tally tally;
+    for (size_t first = 0; first < order.size(); first += 8) {
+      const size_t end = std::min(first + 8, order.size());
+      sdr_rx_enter(ring.rx, worker);
+      for (size_t at = first; at < end; at++) tally.kinds[ring.step(worker, bytes, order[at])]++;
+      sdr_rx_leave(ring.rx, worker);
+      ring.stepped += end - first;
+    }
+    ring.tallies[worker] = tally;
+    ring.turn.arrive_and_wait();
+  }
 }
 
-uint8_t byte_of(uint32_t message, uint64_t offset) { return uint8_t(offset * 31 + offset / 64 * 7 + message + 1); }
+// After a round: what all saw together, and what is left standing.
+void judge(Ring& ring, bool complete) {
+  const Contest& setting = ring.setting;
+  Tally sum;
+  for (const Tally& tally : ring.tallies) {
+    for (int kind = 0; kind < SDR_STEP_KINDS; kind++) sum.kinds[kind] += tally.kinds[kind];
+  }
+  const uint32_t true_packets = uint32_t((ring.length + 63) / 64);
+  const uint32_t chunks =
+      (true_packets + setting.packets_per_chunk - 1) / setting.packets_per_chunk;
+  if (setting.beyond) {
+    // The whole packet that was sent for the truly last, short one may have been refused: sent
+    // again, as by a sender who saw no acknowledgement.
+    for (uint32_t packet = 0; packet < true_packets; packet++) {
+      sum.kinds[ring.step(0, ring.length, packet)]++;
+    }
+  } else {
+    CHECK_EQ(sum.kinds[0] + sum.kinds[1] + sum.kinds[2], uint64_t{true_packets});
+    CHECK_EQ(sum.kinds[SDR_STEP_DUPLICATE], uint64_t{true_packets} * (setting.workers - 1));
+    // The last chunk may be set_length's; every other one is a worker's, once.
+    const uint64_t by_workers = sum.kinds[SDR_STEP_CHUNK] + sum.kinds[SDR_STEP_MESSAGE];
+    CHECK(by_workers == chunks || by_workers + 1 == chunks);
+  }
+  CHECK_EQ(sum.kinds[SDR_STEP_MESSAGE] + complete, uint64_t{1});
+  sdr_rx_progress progress;
+  CHECK_EQ(sdr_rx_progress_get(ring.rx, ring.message, &progress), SDR_OK);
+  CHECK(progress.complete && progress.length_known);
+  CHECK_EQ(progress.chunks_done, chunks);
+  CHECK_EQ(progress.chunks_total, chunks);
+}
+
+void contest(const Contest& setting, uint64_t seed) {
+  Ring ring(setting, seed);
+  std::mt19937_64 random(seed);
+  std::vector<std::thread> threads;
+  for (uint32_t worker = 0; worker < setting.workers; worker++) {
+    threads.emplace_back([&ring, worker] { compete(ring, worker); });
+  }
+  for (uint32_t round = 0; round < kRounds; round++) {
+    ring.length = 1 + random() % ring.posted;
+    ring.sent_bytes = setting.beyond ? ring.posted : ring.length;
+    ring.message = round;
+    ring.stepped = 0;
+    CHECK_EQ(sdr_rx_post(ring.rx, round, nullptr, ring.posted), SDR_OK);
+    const uint64_t announce_at = random() % ((ring.sent_bytes + 63) / 64 * setting.workers + 1);
+    ring.turn.arrive_and_wait();
+    wait_until([&] { return ring.stepped >= announce_at; });
+    bool complete = false;
+    CHECK_EQ(sdr_rx_set_length(ring.rx, round, ring.length, &complete), SDR_OK);
+    ring.turn.arrive_and_wait();
+    judge(ring, complete);
+    CHECK_EQ(sdr_rx_complete(ring.rx, round), SDR_OK);
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+uint8_t byte_of(uint32_t message, uint64_t offset) {
+  return uint8_t(offset * 31 + offset / 64 * 7 + message + 1);
+}
 
 uint64_t hash_of(const uint8_t* bytes, size_t count) {
   uint64_t hash = 0xcbf29ce484222325u;
@@ -155,8 +184,8 @@ uint64_t hash_of(const uint8_t* bytes, size_t count) {
   return hash;
 }
 
-// Workers that place, write and step the packets of their channel for ever: of the message posted now, and
-// of the one before, whose packets are late.
+// Workers that place, write and step the packets of their channel for ever: of the message posted
+// now, and of the one before, whose packets are late.
 class Stream {
  public:
   Stream(const sdr_geometry& geometry, uint64_t bytes) : geometry_(geometry), bytes_(bytes) {
@@ -193,7 +222,8 @@ class Stream {
       const uint32_t now = current_;
       for (int count = 0; count < 16; count++) {
         const uint32_t message = now > 0 && random() % 4 == 0 ? now - 1 : now;
-        const uint32_t packet = uint32_t(random() % packets) / geometry_.channels * geometry_.channels + worker;
+        const uint32_t packet =
+            uint32_t(random() % packets) / geometry_.channels * geometry_.channels + worker;
         if (packet < packets) deliver(worker, message, packet);
       }
       sdr_rx_leave(rx_, worker);
@@ -206,7 +236,8 @@ class Stream {
     const sdr_completion completion{made.queue, made.immediate, made.bytes};
     sdr_step why;
     if (auto* to = static_cast<uint8_t*>(sdr_rx_place(rx_, &completion, &why))) {
-      for (uint32_t at = 0; at < made.bytes; at++) to[at] = byte_of(message, uint64_t{packet} * 64 + at);
+      for (uint32_t at = 0; at < made.bytes; at++)
+        to[at] = byte_of(message, uint64_t{packet} * 64 + at);
     }
     sdr_rx_step(rx_, worker, &completion, nullptr);
   }
@@ -220,9 +251,10 @@ class Stream {
   std::vector<std::thread> threads_;
 };
 
-// Waits until `chunks_wanted` chunk bits are set, checking each chunk's bytes as soon as its bit is seen.
-void watch(Stream& stream, uint32_t message, const std::vector<uint8_t>& buffer, uint32_t chunk_bytes,
-           uint32_t chunks_wanted) {
+// Waits until `chunks_wanted` chunk bits are set, checking each chunk's bytes as soon as its bit is
+// seen.
+void watch(Stream& stream, uint32_t message, const std::vector<uint8_t>& buffer,
+           uint32_t chunk_bytes, uint32_t chunks_wanted) {
   const sdr_bitmap_slab slab = sdr_rx_bitmaps(stream.rx());
   auto* words = reinterpret_cast<uint32_t*>(slab.base + message % 2 * slab.stride);
   const uint32_t chunks = uint32_t((buffer.size() + chunk_bytes - 1) / chunk_bytes);
@@ -230,11 +262,14 @@ void watch(Stream& stream, uint32_t message, const std::vector<uint8_t>& buffer,
   uint32_t count = 0;
   wait_until([&] {
     for (uint32_t chunk = 0; chunk < chunks; chunk++) {
-      if (seen[chunk] || (__atomic_load_n(words + chunk / 32, __ATOMIC_ACQUIRE) >> (chunk % 32) & 1) == 0) continue;
+      if (seen[chunk] ||
+          (__atomic_load_n(words + chunk / 32, __ATOMIC_ACQUIRE) >> (chunk % 32) & 1) == 0)
+        continue;
       seen[chunk] = true;
       count++;
       const size_t end = std::min<size_t>(buffer.size(), size_t{chunk + 1} * chunk_bytes);
-      for (size_t at = size_t{chunk} * chunk_bytes; at < end; at++) CHECK_EQ(buffer[at], byte_of(message, at));
+      for (size_t at = size_t{chunk} * chunk_bytes; at < end; at++)
+        CHECK_EQ(buffer[at], byte_of(message, at));
     }
     return count >= chunks_wanted;
   });
@@ -245,8 +280,8 @@ void complete_while_workers_go_on(uint32_t packets_per_chunk, uint32_t workers, 
   const uint64_t bytes = uint64_t{chunk_bytes} * 9 + 100;
   const uint32_t chunks = uint32_t((bytes + chunk_bytes - 1) / chunk_bytes);
   std::mt19937_64 random(seed);
-  // Each message's own buffer, freed while workers still send late packets: a write after complete is a
-  // use after free as well.
+  // Each message's own buffer, freed while workers still send late packets: a write after complete
+  // is a use after free as well.
   std::vector<uint8_t> buffer(bytes);
   const sdr_geometry geometry = geometry_of(packets_per_chunk, workers, bytes);
   Stream stream(geometry, bytes);
@@ -263,14 +298,16 @@ void complete_while_workers_go_on(uint32_t packets_per_chunk, uint32_t workers, 
 
     const sdr_bitmap_slab slab = sdr_rx_bitmaps(stream.rx());
     const uint8_t* bits = slab.base + message % 2 * slab.stride;
-    const uint64_t buffer_hash = hash_of(buffer.data(), buffer.size()), bits_hash = hash_of(bits, slab.stride);
+    const uint64_t buffer_hash = hash_of(buffer.data(), buffer.size()),
+                   bits_hash = hash_of(bits, slab.stride);
     uint64_t before[SDR_STEP_KINDS], after[SDR_STEP_KINDS];
     sdr_rx_counters(stream.rx(), before);
     if (message % 4 == 0) stream.wait_for_batches();
     sdr_rx_counters(stream.rx(), after);
     CHECK_EQ(hash_of(buffer.data(), buffer.size()), buffer_hash);
     CHECK_EQ(hash_of(bits, slab.stride), bits_hash);
-    for (int kind = 0; kind < SDR_STEP_KINDS; kind++) CHECK(kind == SDR_STEP_LATE || after[kind] == before[kind]);
+    for (int kind = 0; kind < SDR_STEP_KINDS; kind++)
+      CHECK(kind == SDR_STEP_LATE || after[kind] == before[kind]);
     if (message % 4 == 0) CHECK(after[SDR_STEP_LATE] > before[SDR_STEP_LATE]);
   }
 }
@@ -290,6 +327,7 @@ TEST(every_chunk_and_the_message_are_reported_once_while_the_length_becomes_know
 TEST(nothing_changes_after_complete_while_workers_go_on) {
   uint64_t seed = seed_of();
   for (const uint32_t per_chunk : {1u, 5u, 16u, 70u}) {
-    for (const uint32_t workers : {1u, kWorkers}) complete_while_workers_go_on(per_chunk, workers, seed++);
+    for (const uint32_t workers : {1u, kWorkers})
+      complete_while_workers_go_on(per_chunk, workers, seed++);
   }
 }
