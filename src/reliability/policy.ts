@@ -12,6 +12,21 @@
  * Sessions do not know their message's number: they put 0 into `message`, and the driver puts the true one in its
  * place when it encodes (last argument of `encodeFrame`). A frame from pollControl is the driver's to keep: it
  * refers to no live memory.
+ *
+ * To write a policy, keep these promises; the built-in ones use nothing that is not exported:
+ *  - Losing, doubling, delaying or reordering any frame may cost time, never correctness. So whatever the peer
+ *    must learn is repeated until something shows that it has: the receiver repeats its final ACK until
+ *    handleDone, and an ACK that nothing followed, because a sender with a full window sends nothing new.
+ *  - Frames are untrusted: ignore chunks outside the message, and ACKs of chunks never handed out.
+ *  - The sender keeps at most `windowChunks` chunks handed out and unacknowledged. A repair is not a new chunk.
+ *  - A chunk is guarded from handleInjected on. Between pollTransmit and handleInjected it waits in the
+ *    transport, for as long as that takes: it cannot time out, and must not be handed out again.
+ *  - After handleTimeout(now), nextTimeoutNs() is later than now. The driver asks after every call.
+ *  - Work is proportional to what changed: 8 GiB is 131072 chunks.
+ *  - The receiver sets `complete` when all chunks are in the bitmap, and never reads it again: from then on the
+ *    slot is another message's. An empty message (chunkCount 0) is complete at its first handleProgress and done
+ *    at its first ACK.
+ * `BitmapReceiver` is a receiving half that keeps them; `ChunkTable` is a sender's memory of its chunks.
  */
 
 import type { SdrError } from "../base/errors.ts";

@@ -7,6 +7,7 @@ import {
   selectiveRepeatRto,
 } from "../../../src/reliability/selective-repeat.ts";
 import { rounds } from "./example-policy.ts";
+import { RoundsReceiver } from "./example-receiver.ts";
 import type { Scenario } from "./harness.ts";
 import { simulate } from "./harness.ts";
 
@@ -17,6 +18,11 @@ const BUILT_IN: Policy[] = [
   selectiveRepeatRto({ alpha: 0.1 }),
   selectiveRepeatNack(),
   selectiveRepeatNack({ alpha: 1, reorder: 0.25 }),
+];
+/** Written as a user would: one on the shared parts, one on the interface alone. */
+const OF_ONES_OWN: Policy[] = [
+  rounds,
+  { ...rounds, name: "rounds by hand", createReceiver: (params) => new RoundsReceiver(params) },
 ];
 const COUNTS = [0, 1, 2, 31, 32, 33, 1000];
 const SEEDS = [1, 2, 3];
@@ -49,7 +55,7 @@ const CASES: Record<string, Case> = {
   "no delay at all": { rttNs: 2, initialRttNs: 1000, chunks: light },
 };
 
-describe.each([...BUILT_IN, rounds])("$name", (policy) => {
+describe.each([...BUILT_IN, ...OF_ONES_OWN])("$name", (policy) => {
   describe.each(Object.entries(CASES))("%s", (_title, scenario) => {
     test.each(COUNTS)("%i chunks arrive, and both ends learn of it", (chunkCount) => {
       // Stop-and-wait over a thousand chunks only costs time.
