@@ -237,7 +237,10 @@ sdr_status UdpQueuePair::set_link(const LinkConfig& config) {
     shared_.link->reconfigure(config);
     shared_.update_direct();
   }
-  for (const auto& channel : channels_) channel->poke();
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    lanes_[i]->post_purge();  // mail, so that a thread about to sleep by the old link's times looks again
+    channels_[i]->poke();
+  }
   return SDR_OK;
 }
 
