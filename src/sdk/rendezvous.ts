@@ -234,9 +234,9 @@ export class RendezvousServer implements AsyncDisposable {
   }
 
   private deliver(connection: Connection): void {
-    if (this.stop.signal.aborted) return discard(this.source, connection);
     const take = this.waiting.shift();
-    if (take === undefined) this.ready.push(connection);
+    if (this.stop.signal.aborted) discard(this.source, connection);
+    else if (take === undefined) this.ready.push(connection);
     else take(connection);
   }
 
