@@ -24,8 +24,9 @@ export class FrameWriter {
     this.scratch = new Uint8Array(datagramBytesMax);
   }
 
-  write(frame: ControlFrame): void {
-    const bytes = encodeFrame(frame, this.sequence, this.scratch, 0);
+  /** `message` overrides the frame's: sessions do not know their message's number. */
+  write(frame: ControlFrame, message?: number): void {
+    const bytes = encodeFrame(frame, this.sequence, this.scratch, 0, message);
     this.sequence = (this.sequence + 1) >>> 0;
     if (this.used + bytes > this.datagram.length) this.flush();
     if (this.used === 0) this.kind = frame.kind === "policy" ? KIND_OTHER : FRAME_KINDS[frame.kind];

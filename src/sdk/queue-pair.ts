@@ -646,7 +646,7 @@ const QUEUE_AHEAD_VIRTUAL_NS = 40_000;
 function pollFrames(writer: FrameWriter, handle: SendHandle | ReceiveHandle, nowNs: number): void {
   const { driver } = handle;
   if (driver === undefined) return;
-  for (let frame = driver.pollControl(nowNs); frame !== undefined; frame = driver.pollControl(nowNs)) writer.write(frame);
+  for (let frame = driver.pollControl(nowNs); frame !== undefined; frame = driver.pollControl(nowNs)) writer.write(frame, handle.message);
 }
 
 /** Drives a one-shot send: every chunk once, in order. */

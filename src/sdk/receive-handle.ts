@@ -107,8 +107,8 @@ export class ReceiveHandle implements Disposable {
 
   /** The sender's 32-bit user immediate: from the packets' fragments, or from START. Undefined: none (yet). */
   get immediate(): number | undefined {
-    if (this.startImmediate !== undefined || this.state === "completed" || this.state === "failed") return this.startImmediate;
-    return this.qp.native.userImmediate(this.message);
+    // START is the authority: packets of a message without an immediate carry fragments too, of zero.
+    return this.state === "posted" ? this.qp.native.userImmediate(this.message) : this.startImmediate;
   }
 
   get progress(): ReceiveProgress {
