@@ -32,6 +32,8 @@ const TAIL_DOUBLINGS_MAX = 6;
 const GAPS_START = 64;
 
 const NOT_ASKED = -1;
+/** In place of when a gap was noticed: it has been asked for again, and teaches nothing any more. */
+const ASKED_TWICE = -Infinity;
 
 export interface GapDetectorOptions {
   /** The reordering window's start, in least RTTs. */
@@ -124,16 +126,19 @@ export class GapDetector implements LossDetector {
     let dueNs = Infinity;
     for (let i = 0; i < this.gaps; i++) {
       const chunk = this.chunks[i] as number;
-      const noticed = this.noticedNs[i] as number;
+      let noticed = this.noticedNs[i] as number;
       let asked = this.askedNs[i] as number;
       if (bitmap.has(chunk)) {
         // Whether it was asked for or not: sooner than a repair, so it was on its way all the time.
-        if (asked === NOT_ASKED || nowNs < asked + repairNs) this.learn(nowNs - noticed);
+        const early = asked === NOT_ASKED || nowNs < asked + repairNs;
+        if (early && noticed !== ASKED_TWICE) this.learn(nowNs - noticed);
         continue;
       }
       const chunkDueNs = asked === NOT_ASKED ? noticed + this.windowNs : asked + askAgainNs;
       if (nowNs + grainNs >= chunkDueNs) {
         this.ask(chunk, 1);
+        // Soon after the second asking, it may well be the first one's repair that comes.
+        if (asked !== NOT_ASKED) noticed = ASKED_TWICE;
         asked = nowNs;
       }
       this.chunks[kept] = chunk;
