@@ -21,7 +21,8 @@ export function checkName(name: unknown): string {
     throw refuse("is not one");
   }
   if (NAME_REFUSED.test(name)) throw refuse("holds a separator or a control character");
-  if (Buffer.byteLength(name) > NAME_BYTES_MAX) throw refuse(`has more than ${NAME_BYTES_MAX} bytes`);
+  if (Buffer.byteLength(name) > NAME_BYTES_MAX)
+    throw refuse(`has more than ${NAME_BYTES_MAX} bytes`);
   return name;
 }
 
@@ -45,7 +46,11 @@ async function exists(path: string): Promise<boolean> {
 }
 
 function inTheWay(path: string): SdrError {
-  return new SdrError("FILE", `${path} exists already`, "remove it, or let the receiver use --force");
+  return new SdrError(
+    "FILE",
+    `${path} exists already`,
+    "remove it, or let the receiver use --force",
+  );
 }
 
 /** Whether such a file could be received now. Errors: FILE (exists), NO_SPACE, NOT_FOUND, ACCESS_DENIED. */
@@ -53,7 +58,8 @@ export async function checkRoom({ folder, name, bytes, force }: SinkOptions): Pr
   const path = join(folder, name);
   if (await exists(path)) {
     if (!force) throw inTheWay(path);
-    if (!(await stat(path)).isFile()) throw new SdrError("FILE", `${path} is not a file`, "remove it");
+    if (!(await stat(path)).isFile())
+      throw new SdrError("FILE", `${path} is not a file`, "remove it");
   }
   const { bavail, bsize } = await statfs(folder).catch((error: unknown) => {
     throw fileError(folder, error);
@@ -128,7 +134,8 @@ export class FileSink {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === "EEXIST") throw inTheWay(this.path);
-      const noLinks = code === "EPERM" || code === "ENOTSUP" || code === "ENOSYS" || code === "EMLINK";
+      const noLinks =
+        code === "EPERM" || code === "ENOTSUP" || code === "ENOSYS" || code === "EMLINK";
       if (!noLinks) throw error;
       if (await exists(this.path)) throw inTheWay(this.path);
       await rename(this.temporary, this.path);

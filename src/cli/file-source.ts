@@ -1,4 +1,5 @@
 /** The file being sent: opened once, read in order, its length fixed when it was opened. */
+import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { SdrError } from "../base/errors.ts";
 import { fileError } from "./failure.ts";
@@ -18,7 +19,8 @@ export class FileSource {
   static async open(path: string): Promise<FileSource> {
     let file: FileHandle | undefined;
     try {
-      file = await open(path, "r");
+      // O_NONBLOCK: opening a pipe that nobody writes to would wait forever.
+      file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
       const status = await file.stat();
       if (!status.isFile()) {
         const what = status.isDirectory() ? "is a directory" : "is not a regular file";

@@ -49,7 +49,11 @@ export function parseWhole(name: string, text: string, least: number, most: numb
 
 export function parseSizeWithin(name: string, text: string, least: number, most: number): number {
   const bytes = parseSize(text, name);
-  check(bytes >= least && bytes <= most, `${name} "${text}" is not valid`, `use ${least} to ${most} bytes`);
+  check(
+    bytes >= least && bytes <= most,
+    `${name} "${text}" is not valid`,
+    `use ${least} to ${most} bytes`,
+  );
   return bytes;
 }
 

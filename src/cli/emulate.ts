@@ -1,0 +1,4 @@
+import { Command } from "commander";
+export function emulateCommand(): Command {
+  return new Command("emulate");
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env node
+/** The command line: commands, exit statuses (0 ok, 1 failed, 2 usage), errors as one line on stderr. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { demoCommand } from "./demo.ts";
+import { emulateCommand } from "./emulate.ts";
+import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } from "./failure.ts";
+import { recvCommand } from "./recv.ts";
+import { sendCommand } from "./send.ts";
+import { printJson } from "./terminal.ts";
+
+const DEBUG_VARIABLE = "SDR_DEBUG";
+
+function version(): string {
+  const file = new URL("../../package.json", import.meta.url);
+  return String(JSON.parse(readFileSync(file, "utf8")).version);
+}
+
+function makeProgram(): Command {
+  const program = new Command("sdr")
+    .description("Software-defined reliability for RDMA: files and messages over lossy paths.")
+    .version(version())
+    .addHelpText(
+      "after",
+      "\nSizes: 128MiB, 1GB. Rates: 400gbit. Times: 25ms. Exit status: 0 ok, 1 failed, 2 usage.",
+    );
+  for (const command of [demoCommand(), sendCommand(), recvCommand(), emulateCommand()]) {
+    program.addCommand(command.showHelpAfterError(false));
+  }
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().configureOutput({ outputError: () => {} });
+  }
+  return program;
+}
+
+/** Commander's complaint as a usage error; undefined when it only showed help or the version. */
+function usageError(error: CommanderError): UsageError | undefined {
+  if (error.exitCode === 0) return undefined;
+  const what =
+    error.code === "commander.help" ? "no command" : error.message.replace(/^error: /, "");
+  return new UsageError("INVALID_ARGUMENT", what.replace(/\s*\n\s*/g, " "), "see sdr --help", {
+    cause: error,
+  });
+}
+
+async function main(): Promise<void> {
+  // A reader that has seen enough (head) is no failure of ours.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(EXIT.ok);
+    throw error;
+  });
+  const json = process.argv.includes("--json");
+  try {
+    await makeProgram().parseAsync();
+  } catch (thrown) {
+    const error = thrown instanceof CommanderError ? usageError(thrown) : toSdrError(thrown);
+    if (error === undefined) return;
+    if (process.env[DEBUG_VARIABLE]) console.error(thrown);
+    process.stderr.write(errorLine(error));
+    if (json) printJson(errorDocument(error));
+    process.exitCode = exitStatus(error);
+  }
+}
+
+await main();
