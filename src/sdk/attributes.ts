@@ -77,18 +77,26 @@ export function splitFor(bytes: number, packetBytes: number): readonly [number, 
   if (bits === 18) return [10, 18, 4];
   if (bits <= 22) return [8, 22, 2];
   if (bits <= 28) return [32 - bits, bits, 0];
-  throw new SdrError("TOO_LARGE", `${bytes} B is more than 2^28 packets of ${packetBytes} B`, "use larger packets or several messages");
+  throw new SdrError(
+    "TOO_LARGE",
+    `${bytes} B is more than 2^28 packets of ${packetBytes} B`,
+    "use larger packets or several messages",
+  );
 }
 
 /** Fills in defaults and checks everything; throws INVALID_ARGUMENT or TOO_LARGE naming the attribute. */
-export function resolveAttributes(given: QueuePairAttributes, capabilities: Capabilities): ResolvedAttributes {
+export function resolveAttributes(
+  given: QueuePairAttributes,
+  capabilities: Capabilities,
+): ResolvedAttributes {
   const packetBytes = whole(
     "packetBytes",
     given.packetBytes ?? capabilities.packetBytesDefault,
     capabilities.packetBytesMin,
     capabilities.packetBytesMax,
   );
-  const chunkBytes = given.chunkBytes ?? packetBytes * Math.max(1, Math.round(CHUNK_BYTES / packetBytes));
+  const chunkBytes =
+    given.chunkBytes ?? packetBytes * Math.max(1, Math.round(CHUNK_BYTES / packetBytes));
   whole("chunkBytes", chunkBytes, 1, LIMITS.chunkBytesMax);
   const packetsPerChunk = chunkBytes / packetBytes;
   check(
@@ -99,7 +107,12 @@ export function resolveAttributes(given: QueuePairAttributes, capabilities: Capa
   const split = given.split ?? ([10, 18, 4] as const);
   checkSplit(split);
   const addressable = packetBytes * 2 ** split[1];
-  const maxMessageBytes = whole("maxMessageBytes", given.maxMessageBytes ?? Math.min(MESSAGE_BYTES, addressable), 0, LIMITS.messageBytesMax);
+  const maxMessageBytes = whole(
+    "maxMessageBytes",
+    given.maxMessageBytes ?? Math.min(MESSAGE_BYTES, addressable),
+    0,
+    LIMITS.messageBytesMax,
+  );
   if (maxMessageBytes > addressable) {
     throw new SdrError(
       "TOO_LARGE",
@@ -110,7 +123,8 @@ export function resolveAttributes(given: QueuePairAttributes, capabilities: Capa
   const slotsMax = Math.min(LIMITS.messagesMax, 2 ** split[0]);
   const { rateBps = Number.POSITIVE_INFINITY } = given;
   check(rateBps > 0, `rateBps ${rateBps} is not valid`, "use bit/s above 0, or leave it out");
-  if (given.maxInFlightBytes !== undefined) whole("maxInFlightBytes", given.maxInFlightBytes, 1, LIMITS.messageBytesMax);
+  if (given.maxInFlightBytes !== undefined)
+    whole("maxInFlightBytes", given.maxInFlightBytes, 1, LIMITS.messageBytesMax);
   return {
     packetBytes,
     chunkBytes,
@@ -124,7 +138,12 @@ export function resolveAttributes(given: QueuePairAttributes, capabilities: Capa
     sendEnabled: given.sendEnabled ?? true,
     receiveEnabled: given.receiveEnabled ?? true,
     peerTimeoutNs: whole("peerTimeoutNs", given.peerTimeoutNs ?? 5e9, 1, LIMITS.peerTimeoutNsMax),
-    rtoFloorNs: whole("rtoFloorNs", given.rtoFloorNs ?? (capabilities.virtualTime ? 100_000 : 10_000_000), 1, 60e9),
+    rtoFloorNs: whole(
+      "rtoFloorNs",
+      given.rtoFloorNs ?? (capabilities.virtualTime ? 100_000 : 10_000_000),
+      1,
+      60e9,
+    ),
   };
 }
 

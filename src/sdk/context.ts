@@ -41,7 +41,9 @@ export class Context implements Disposable {
   /** Errors: INVALID_ARGUMENT, TOO_LARGE (a message that does not fit the split), CLOSED. */
   createQueuePair(attributes: QueuePairAttributes = {}): QueuePair {
     if (this.closed) throw new SdrError("CLOSED", "the context is closed", "make a new one");
-    const qp: QueuePair = new QueuePair(this.transport, attributes, () => this.queuePairs.delete(qp));
+    const qp: QueuePair = new QueuePair(this.transport, attributes, () =>
+      this.queuePairs.delete(qp),
+    );
     this.queuePairs.add(qp);
     return qp;
   }

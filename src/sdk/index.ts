@@ -1,12 +1,17 @@
 /** sdr-rdma: software-defined reliability for RDMA. The published SDR calls, as TypeScript. */
-export { type ErrorCode, ERROR_NUMBERS, SdrError } from "../base/errors.ts";
+export { ERROR_NUMBERS, type ErrorCode, SdrError } from "../base/errors.ts";
 export * from "../base/units.ts";
 export * from "../link/profile.ts";
 export * from "../reliability/index.ts";
 export { EmulatedWorld, type EmulatedWorldOptions } from "../transport/emulated.ts";
 export type { Capabilities } from "../transport/transport.ts";
 export type { UdpTransportOptions } from "../transport/udp.ts";
-export { LIMITS, type QueuePairAttributes, type ResolvedAttributes, splitFor } from "./attributes.ts";
+export {
+  LIMITS,
+  type QueuePairAttributes,
+  type ResolvedAttributes,
+  splitFor,
+} from "./attributes.ts";
 export { Context } from "./context.ts";
 export { QueuePair, type QueuePairCounters } from "./queue-pair.ts";
 export { ReceiveHandle, type ReceiveOptions, type ReceiveProgress } from "./receive-handle.ts";
@@ -21,7 +26,6 @@ export {
   type WriteOptions,
   type WriteReport,
 } from "./reliable.ts";
-export { type ContinueRequest, SendHandle, type SendOptions } from "./send-handle.ts";
 export {
   type Connection,
   type ConnectOptions,
@@ -33,3 +37,4 @@ export {
   type RendezvousPath,
   RendezvousServer,
 } from "./rendezvous.ts";
+export { type ContinueRequest, SendHandle, type SendOptions } from "./send-handle.ts";

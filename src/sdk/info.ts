@@ -14,29 +14,47 @@ export interface PeerInfo {
   readonly receiveBufferBytes: number;
 }
 
-export function encodeInfo(attributes: ResolvedAttributes, receiveBufferBytes: number, transport: TransportInfo): Uint8Array {
+export function encodeInfo(
+  attributes: ResolvedAttributes,
+  receiveBufferBytes: number,
+  transport: TransportInfo,
+): Uint8Array {
   const agreed = Object.fromEntries(AGREED.map((name) => [name, attributes[name]]));
   const buffer = Number.isFinite(receiveBufferBytes) ? receiveBufferBytes : 0; // 0: no limit
   return new TextEncoder().encode(
-    JSON.stringify({ sdr: INFO_VERSION, ...agreed, split: attributes.split, receiveBufferBytes: buffer, transport }),
+    JSON.stringify({
+      sdr: INFO_VERSION,
+      ...agreed,
+      split: attributes.split,
+      receiveBufferBytes: buffer,
+      transport,
+    }),
   );
 }
 
 /** Reads the agreed attributes of a peer's info, e.g. for a listener that takes over what the peer proposes. */
 export function readInfo(info: Uint8Array): Record<string, unknown> {
   const bad = (what: string, cause?: unknown) =>
-    new SdrError("PEER_INCOMPATIBLE", `the peer's info ${what}`, "pass what the peer's info() returned, unchanged", { cause });
+    new SdrError(
+      "PEER_INCOMPATIBLE",
+      `the peer's info ${what}`,
+      "pass what the peer's info() returned, unchanged",
+      { cause },
+    );
   if (!(info instanceof Uint8Array)) throw bad("is not a Uint8Array");
-  if (info.byteLength > INFO_BYTES_MAX) throw bad(`has ${info.byteLength} B, more than ${INFO_BYTES_MAX}`);
+  if (info.byteLength > INFO_BYTES_MAX)
+    throw bad(`has ${info.byteLength} B, more than ${INFO_BYTES_MAX}`);
   let parsed: unknown;
   try {
     parsed = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(info));
   } catch (cause) {
     throw bad("is not readable", cause);
   }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) throw bad("is not an info");
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
+    throw bad("is not an info");
   const fields = parsed as Record<string, unknown>;
-  if (fields.sdr !== INFO_VERSION) throw bad(`is of version ${JSON.stringify(fields.sdr)}, this is ${INFO_VERSION}`);
+  if (fields.sdr !== INFO_VERSION)
+    throw bad(`is of version ${JSON.stringify(fields.sdr)}, this is ${INFO_VERSION}`);
   return fields;
 }
 
@@ -45,10 +63,20 @@ export function decodeInfo(info: Uint8Array, own: ResolvedAttributes): PeerInfo 
   for (const name of AGREED) {
     if (fields[name] !== own[name]) throw differs(name, String(fields[name]), String(own[name]));
   }
-  if (JSON.stringify(fields.split) !== JSON.stringify(own.split)) throw differs("split", JSON.stringify(fields.split), JSON.stringify(own.split));
+  if (JSON.stringify(fields.split) !== JSON.stringify(own.split))
+    throw differs("split", JSON.stringify(fields.split), JSON.stringify(own.split));
   const { receiveBufferBytes: buffer, transport } = fields;
-  if (typeof transport !== "object" || transport === null || typeof buffer !== "number" || !(buffer >= 0))
-    throw new SdrError("PEER_INCOMPATIBLE", "the peer's info lacks its transport", "pass what the peer's info() returned, unchanged");
+  if (
+    typeof transport !== "object" ||
+    transport === null ||
+    typeof buffer !== "number" ||
+    !(buffer >= 0)
+  )
+    throw new SdrError(
+      "PEER_INCOMPATIBLE",
+      "the peer's info lacks its transport",
+      "pass what the peer's info() returned, unchanged",
+    );
   return {
     transport: transport as TransportInfo,
     receiveBufferBytes: buffer === 0 ? Number.POSITIVE_INFINITY : buffer,
@@ -56,5 +84,9 @@ export function decodeInfo(info: Uint8Array, own: ResolvedAttributes): PeerInfo 
 }
 
 function differs(name: string, theirs: string, ours: string): SdrError {
-  return new SdrError("PEER_INCOMPATIBLE", `the peer has ${name} ${theirs}, this end ${ours}`, `create both queue pairs with the same ${name}`);
+  return new SdrError(
+    "PEER_INCOMPATIBLE",
+    `the peer has ${name} ${theirs}, this end ${ours}`,
+    `create both queue pairs with the same ${name}`,
+  );
 }

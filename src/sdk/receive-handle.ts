@@ -6,7 +6,7 @@ import { check, SdrError } from "../base/errors.ts";
 import { ChunkBitmap } from "../reliability/bitmap.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import { STATUS } from "../transport/native.ts";
-import type { QueuePair } from "./queue-pair.ts";
+import type { ReceiveSide } from "./receive-side.ts";
 import type { MemoryRegion } from "./region.ts";
 import { Deferred, News } from "./settle.ts";
 
@@ -56,7 +56,7 @@ export class ReceiveHandle implements Disposable {
   driver: ReceiveDriver | undefined;
   /** @internal When the CTS is due (again). */
   ctsAtNs = 0;
-  private readonly qp: QueuePair;
+  private readonly side: ReceiveSide;
   private readonly news: News;
   private readonly startSignal: Deferred<{ bytes: number }>;
   private readonly arrivedSignal: Deferred<void>;
@@ -66,14 +66,14 @@ export class ReceiveHandle implements Disposable {
   private view: ChunkBitmap;
 
   /** @internal Made by QueuePair.postReceive. */
-  constructor(qp: QueuePair, message: number, options: Required<ReceiveOptions>) {
-    this.qp = qp;
+  constructor(side: ReceiveSide, message: number, options: Required<ReceiveOptions>) {
+    this.side = side;
     this.message = message;
     this.region = options.region;
     this.offset = options.offset;
     this.maxBytes = options.maxBytes;
     this.policy = options.policy;
-    const woken = () => qp.userWoken();
+    const woken = () => side.end.userWoken();
     this.news = new News(woken);
     this.startSignal = new Deferred(woken);
     this.arrivedSignal = new Deferred(woken);
@@ -99,22 +99,37 @@ export class ReceiveHandle implements Disposable {
   /** Packet bits of one chunk: bit i of word i >> 6 is packet i. */
   chunkExpand(chunk: number): BigUint64Array {
     this.checkActive();
-    check(Number.isInteger(chunk) && chunk >= 0 && chunk < this.view.chunkCount, `chunk ${chunk} is beyond the message's ${this.view.chunkCount}`, "use a chunk of the message");
-    const bits = new BigUint64Array(Math.ceil(this.qp.attributes.packetsPerChunk / 64));
-    this.qp.native.chunkExpand(this.message, chunk, bits);
+    check(
+      Number.isInteger(chunk) && chunk >= 0 && chunk < this.view.chunkCount,
+      `chunk ${chunk} is beyond the message's ${this.view.chunkCount}`,
+      "use a chunk of the message",
+    );
+    const bits = new BigUint64Array(Math.ceil(this.side.end.attributes.packetsPerChunk / 64));
+    this.side.end.native.chunkExpand(this.message, chunk, bits);
     return bits;
   }
 
   /** The sender's 32-bit user immediate: from the packets' fragments, or from START. Undefined: none (yet). */
   get immediate(): number | undefined {
     // START is the authority: packets of a message without an immediate carry fragments too, of zero.
-    return this.state === "posted" ? this.qp.native.userImmediate(this.message) : this.startImmediate;
+    return this.state === "posted"
+      ? this.side.end.native.userImmediate(this.message)
+      : this.startImmediate;
+  }
+
+  /** Data may still land. */
+  get isActive(): boolean {
+    return this.state === "posted" || this.state === "started";
   }
 
   get progress(): ReceiveProgress {
     const complete = this.arrivedNow || this.state === "completed";
     const { chunkCount } = this.view;
-    return { chunksDone: complete ? chunkCount : this.qp.chunksDone(this.message), chunkCount, complete };
+    return {
+      chunksDone: complete ? chunkCount : this.side.end.native.chunksDone(this.message),
+      chunkCount,
+      complete,
+    };
   }
 
   /** Progress now, after each batch of chunks, and at the end. */
@@ -130,7 +145,7 @@ export class ReceiveHandle implements Disposable {
     if (this.state === "completed" || this.state === "failed") return;
     if (this.arrivedNow) this.arrivedSignal.resolve();
     this.state = "completed";
-    this.qp.completeReceive(this);
+    this.side.complete(this);
     this.news.close();
     const early = new SdrError("CLOSED", `receive ${this.message} was completed early`, "");
     this.startSignal.reject(early);
@@ -143,7 +158,10 @@ export class ReceiveHandle implements Disposable {
 
   /** Gives the receive up: the sender is told. */
   abort(reason?: SdrError): void {
-    this.qp.abortReceive(this, reason ?? new SdrError("ABORTED", `receive of message ${this.message} was aborted`, ""));
+    this.side.abort(
+      this,
+      reason ?? new SdrError("ABORTED", `receive of message ${this.message} was aborted`, ""),
+    );
   }
 
   /** @internal Returns an error that ends the message. */
@@ -153,12 +171,24 @@ export class ReceiveHandle implements Disposable {
       return undefined;
     }
     if (frame.policy !== this.policy)
-      return new SdrError("PEER_INCOMPATIBLE", `the sender of message ${this.message} uses policy "${frame.policy}", the receiver "${this.policy}"`, "use the same policy on both ends");
+      return new SdrError(
+        "PEER_INCOMPATIBLE",
+        `the sender of message ${this.message} uses policy "${frame.policy}", the receiver "${this.policy}"`,
+        "use the same policy on both ends",
+      );
     if (frame.bytes > this.maxBytes)
-      return new SdrError("TOO_LARGE", `message ${this.message} has ${frame.bytes} B, the receive was posted for ${this.maxBytes}`, "post a larger receive");
-    const result = this.qp.native.setLength(this.message, frame.bytes);
+      return new SdrError(
+        "TOO_LARGE",
+        `message ${this.message} has ${frame.bytes} B, the receive was posted for ${this.maxBytes}`,
+        "post a larger receive",
+      );
+    const result = this.side.end.native.setLength(this.message, frame.bytes);
     if ((result & 15) !== STATUS.ok)
-      return new SdrError("PEER_INCOMPATIBLE", `message ${this.message} cannot have ${frame.bytes} B (status ${result & 15})`, "");
+      return new SdrError(
+        "PEER_INCOMPATIBLE",
+        `message ${this.message} cannot have ${frame.bytes} B (status ${result & 15})`,
+        "",
+      );
     this.state = "started";
     this.bytes = frame.bytes;
     this.startImmediate = frame.immediate;
@@ -181,7 +211,9 @@ export class ReceiveHandle implements Disposable {
 
   /** @internal The CTS to send now; sets when it is due again: 1.5 RTT, doubling to a cap, until START comes. */
   nextCts(nowNs: number, rttNs: number): ControlFrame {
-    const wait = Math.max(this.qp.attributes.rtoFloorNs, 1.5 * rttNs) * 2 ** Math.min(this.ctsSent++, 10);
+    const wait =
+      Math.max(this.side.end.attributes.rtoFloorNs, 1.5 * rttNs) *
+      2 ** Math.min(this.ctsSent++, 10);
     this.ctsAtNs = nowNs + Math.round(Math.min(wait, Math.max(CTS_INTERVAL_NS_MAX, 4 * rttNs)));
     return { kind: "cts", message: this.message, maxBytes: this.maxBytes, policy: this.policy };
   }
@@ -193,7 +225,7 @@ export class ReceiveHandle implements Disposable {
     this.state = "failed";
     this.error = error;
     this.ctsAtNs = Number.POSITIVE_INFINITY;
-    if (!lingering) this.qp.completeReceive(this);
+    if (!lingering) this.side.complete(this);
     this.news.close();
     this.startSignal.reject(error);
     this.arrivedSignal.reject(error);
@@ -202,14 +234,21 @@ export class ReceiveHandle implements Disposable {
 
   private checkActive(): void {
     if (this.state === "completed" || this.state === "failed")
-      throw new SdrError("CLOSED", `receive ${this.message} is ${this.state}`, "read its bitmap before complete()");
+      throw new SdrError(
+        "CLOSED",
+        `receive ${this.message} is ${this.state}`,
+        "read its bitmap before complete()",
+      );
   }
 
   private makeView(bytes: number): ChunkBitmap {
-    const { native, attributes } = this.qp;
+    const { native, attributes } = this.side.end;
     const chunkCount = Math.ceil(bytes / attributes.chunkBytes);
     const slot = this.message % attributes.maxMessages;
-    return new ChunkBitmap(new Uint32Array(native.bitmaps, slot * native.bitmapStride, Math.ceil(chunkCount / 32)), chunkCount);
+    return new ChunkBitmap(
+      new Uint32Array(native.bitmaps, slot * native.bitmapStride, Math.ceil(chunkCount / 32)),
+      chunkCount,
+    );
   }
 }
 

@@ -31,10 +31,17 @@ export class MemoryRegion implements Disposable {
     );
     try {
       const handle = addon().createRegion(source);
-      const view = isView ? new Uint8Array(buffer, source.byteOffset, source.byteLength) : new Uint8Array(buffer);
+      const view = isView
+        ? new Uint8Array(buffer, source.byteOffset, source.byteLength)
+        : new Uint8Array(buffer);
       return new MemoryRegion(handle, view);
     } catch (cause) {
-      throw new SdrError("INVALID_ARGUMENT", `the memory cannot be registered: ${(cause as Error).message}`, "pass a buffer that is not detached", { cause });
+      throw new SdrError(
+        "INVALID_ARGUMENT",
+        `the memory cannot be registered: ${(cause as Error).message}`,
+        "pass a buffer that is not detached",
+        { cause },
+      );
     }
   }
 
@@ -45,7 +52,9 @@ export class MemoryRegion implements Disposable {
       const handle = addon().allocateRegion(bytes);
       return new MemoryRegion(handle, new Uint8Array(handle.buffer));
     } catch (cause) {
-      throw new SdrError("ENVIRONMENT", `${bytes} B cannot be allocated`, "use a smaller region", { cause });
+      throw new SdrError("ENVIRONMENT", `${bytes} B cannot be allocated`, "use a smaller region", {
+        cause,
+      });
     }
   }
 
@@ -61,14 +70,34 @@ export class MemoryRegion implements Disposable {
 
   /** The bytes, in place. Throws INVALID_ARGUMENT for a phantom. */
   get data(): Uint8Array {
-    if (this.view === undefined) throw new SdrError("INVALID_ARGUMENT", "a phantom region has no bytes", "allocate or register one");
+    if (this.view === undefined)
+      throw new SdrError(
+        "INVALID_ARGUMENT",
+        "a phantom region has no bytes",
+        "allocate or register one",
+      );
     return this.view;
   }
 
   /** @internal Throws CLOSED after close. */
   get native(): NativeRegion {
-    if (this.handle === undefined) throw new SdrError("CLOSED", "the memory region is closed", "register it again");
+    if (this.handle === undefined)
+      throw new SdrError("CLOSED", "the memory region is closed", "register it again");
     return this.handle;
+  }
+
+  /** @internal Throws CLOSED after close, INVALID_ARGUMENT when the range is not within the region. */
+  checkRange(offset: number, bytes: number): void {
+    void this.native;
+    check(
+      Number.isSafeInteger(offset) &&
+        Number.isSafeInteger(bytes) &&
+        offset >= 0 &&
+        bytes >= 0 &&
+        offset + bytes <= this.bytes,
+      `bytes ${offset} to ${offset + bytes} are beyond the region's ${this.bytes}`,
+      "stay within the region",
+    );
   }
 
   /** Takes no further work. Memory that pending work refers to stays alive until that is over. */
@@ -82,11 +111,16 @@ export class MemoryRegion implements Disposable {
 }
 
 function checkBytes(bytes: number): void {
-  check(Number.isSafeInteger(bytes) && bytes >= 0, `${bytes} B is not a valid size`, "use a whole number of bytes, 0 or more");
+  check(
+    Number.isSafeInteger(bytes) && bytes >= 0,
+    `${bytes} B is not a valid size`,
+    "use a whole number of bytes, 0 or more",
+  );
 }
 
 function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
-  if (ArrayBuffer.isView(value)) return `${value.constructor.name} over ${value.buffer.constructor.name}`;
+  if (ArrayBuffer.isView(value))
+    return `${value.constructor.name} over ${value.buffer.constructor.name}`;
   return typeof value === "object" ? (value.constructor?.name ?? "object") : typeof value;
 }

@@ -4,7 +4,13 @@
  */
 import { SdrError } from "../base/errors.ts";
 import type { ControlFrame } from "../reliability/frames.ts";
-import type { ChunkRange, Policy, ReceiveSession, SendSession, SessionParams } from "../reliability/policy.ts";
+import type {
+  ChunkRange,
+  Policy,
+  ReceiveSession,
+  SendSession,
+  SessionParams,
+} from "../reliability/policy.ts";
 import type { QueuePair } from "./queue-pair.ts";
 import type { ReceiveDriver, ReceiveHandle } from "./receive-handle.ts";
 import { type BufferSource, MemoryRegion } from "./region.ts";
@@ -68,7 +74,12 @@ export interface Transfer<Report> extends Promise<Report> {
  * the receiver has all of it. The region belongs to the transfer until then. Several may be in flight.
  * Errors: PEER_UNREACHABLE, PEER_INCOMPATIBLE (another policy), TOO_LARGE, ABORTED, DEADLINE_EXCEEDED, CLOSED, BUSY.
  */
-export function reliableWrite(qp: QueuePair, source: MemoryRegion | BufferSource, policy: Policy, options: WriteOptions = {}): Transfer<WriteReport> {
+export function reliableWrite(
+  qp: QueuePair,
+  source: MemoryRegion | BufferSource,
+  policy: Policy,
+  options: WriteOptions = {},
+): Transfer<WriteReport> {
   const region = toRegion(source);
   const { offset = 0, immediate } = options;
   const bytes = options.bytes ?? region.bytes - offset;
@@ -85,7 +96,12 @@ export function reliableWrite(qp: QueuePair, source: MemoryRegion | BufferSource
  * Posts the queue pair's next receive under a policy and resolves when all of the message is in the region, which
  * nothing changes from then on. Errors: as reliableWrite's.
  */
-export function reliableReceive(qp: QueuePair, target: MemoryRegion | BufferSource, policy: Policy, options: TransferOptions = {}): Transfer<ReceiveReport> {
+export function reliableReceive(
+  qp: QueuePair,
+  target: MemoryRegion | BufferSource,
+  policy: Policy,
+  options: TransferOptions = {},
+): Transfer<ReceiveReport> {
   const region = toRegion(target);
   const { offset = 0 } = options;
   const maxBytes = options.bytes ?? region.bytes - offset;
@@ -101,8 +117,19 @@ function toRegion(memory: MemoryRegion | BufferSource): MemoryRegion {
 
 function checkRange(region: MemoryRegion, offset: number, bytes: number): void {
   void region.native; // throws when closed
-  if (Number.isSafeInteger(offset) && Number.isSafeInteger(bytes) && offset >= 0 && bytes >= 0 && offset + bytes <= region.bytes) return;
-  throw new SdrError("INVALID_ARGUMENT", `bytes ${offset} to ${offset + bytes} are beyond the region's ${region.bytes}`, "stay within the region");
+  if (
+    Number.isSafeInteger(offset) &&
+    Number.isSafeInteger(bytes) &&
+    offset >= 0 &&
+    bytes >= 0 &&
+    offset + bytes <= region.bytes
+  )
+    return;
+  throw new SdrError(
+    "INVALID_ARGUMENT",
+    `bytes ${offset} to ${offset + bytes} are beyond the region's ${region.bytes}`,
+    "stay within the region",
+  );
 }
 
 interface Watched<Report> {
@@ -111,12 +138,19 @@ interface Watched<Report> {
   progress(): TransferProgress;
 }
 
-function transfer<Report>(message: number, watched: Watched<Report>, options: TransferOptions, abort: (reason?: SdrError) => void): Transfer<Report> {
+function transfer<Report>(
+  message: number,
+  watched: Watched<Report>,
+  options: TransferOptions,
+  abort: (reason?: SdrError) => void,
+): Transfer<Report> {
   const { signal } = options;
   const onAbort = () => abort();
   if (signal?.aborted) queueMicrotask(onAbort);
   signal?.addEventListener("abort", onAbort, { once: true });
-  const promise = watched.result.promise.finally(() => signal?.removeEventListener("abort", onAbort));
+  const promise = watched.result.promise.finally(() =>
+    signal?.removeEventListener("abort", onAbort),
+  );
   promise.catch(() => {});
   return Object.assign(promise, {
     message,
@@ -141,7 +175,11 @@ function sessionParams(qp: QueuePair, bytes: number, startNs: number): SessionPa
 }
 
 function deadlineExceeded(what: string, timeoutNs: number): SdrError {
-  return new SdrError("DEADLINE_EXCEEDED", `${what} did not complete within ${timeoutNs} ns`, "raise timeoutNs, or look at the path's loss and rate");
+  return new SdrError(
+    "DEADLINE_EXCEEDED",
+    `${what} did not complete within ${timeoutNs} ns`,
+    "raise timeoutNs, or look at the path's loss and rate",
+  );
 }
 
 class ReliableSend implements SendDriver, Watched<WriteReport> {
@@ -184,7 +222,8 @@ class ReliableSend implements SendDriver, Watched<WriteReport> {
   }
 
   timeout(nowNs: number): void {
-    if (nowNs >= this.deadlineNs) this.handle.abort(deadlineExceeded(`write ${this.handle.message}`, this.timeoutNs));
+    if (nowNs >= this.deadlineNs)
+      this.handle.abort(deadlineExceeded(`write ${this.handle.message}`, this.timeoutNs));
     else this.session?.handleTimeout(nowNs);
   }
 
@@ -208,7 +247,14 @@ class ReliableSend implements SendDriver, Watched<WriteReport> {
       this.news.notify();
     }
     if (session.state === "failed") {
-      handle.abort(session.error ?? new SdrError("UNRECOVERABLE_LOSS", `policy ${this.policy.name} gave message ${handle.message} up`, "use a policy that retransmits"));
+      handle.abort(
+        session.error ??
+          new SdrError(
+            "UNRECOVERABLE_LOSS",
+            `policy ${this.policy.name} gave message ${handle.message} up`,
+            "use a policy that retransmits",
+          ),
+      );
       return;
     }
     if (session.state !== "done") return;
@@ -259,7 +305,11 @@ class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
   }
 
   get lingering(): boolean {
-    return this.session !== undefined && this.session.state === "active" && this.handle.state === "completed";
+    return (
+      this.session !== undefined &&
+      this.session.state === "active" &&
+      this.handle.state === "completed"
+    );
   }
 
   progress(): TransferProgress {
@@ -269,7 +319,9 @@ class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
 
   started(nowNs: number): void {
     this.startNs = nowNs;
-    this.session = this.policy.createReceiver(sessionParams(this.qp, this.handle.bytes ?? 0, nowNs));
+    this.session = this.policy.createReceiver(
+      sessionParams(this.qp, this.handle.bytes ?? 0, nowNs),
+    );
   }
 
   handleProgress(nowNs: number): void {
@@ -287,13 +339,19 @@ class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
 
   timeout(nowNs: number): void {
     if (nowNs >= this.lingerUntilNs) this.session?.handleDone(nowNs);
-    else if (nowNs >= this.deadlineNs) this.handle.abort(deadlineExceeded(`receive ${this.handle.message}`, this.timeoutNs));
+    else if (nowNs >= this.deadlineNs)
+      this.handle.abort(deadlineExceeded(`receive ${this.handle.message}`, this.timeoutNs));
     else this.session?.handleTimeout(nowNs);
   }
 
   nextTimeoutNs(): number {
-    if (this.session !== undefined && this.session.state !== "active") return Number.POSITIVE_INFINITY;
-    return Math.min(this.deadlineNs, this.lingerUntilNs, this.session?.nextTimeoutNs() ?? Number.POSITIVE_INFINITY);
+    if (this.session !== undefined && this.session.state !== "active")
+      return Number.POSITIVE_INFINITY;
+    return Math.min(
+      this.deadlineNs,
+      this.lingerUntilNs,
+      this.session?.nextTimeoutNs() ?? Number.POSITIVE_INFINITY,
+    );
   }
 
   pollControl(nowNs: number): ControlFrame | undefined {
@@ -304,7 +362,13 @@ class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
     const { session, handle } = this;
     if (session === undefined || this.result.settled) return;
     if (session.state === "failed") {
-      handle.abort(new SdrError("UNRECOVERABLE_LOSS", `policy ${this.policy.name} gave message ${handle.message} up`, "use a policy that retransmits"));
+      handle.abort(
+        new SdrError(
+          "UNRECOVERABLE_LOSS",
+          `policy ${this.policy.name} gave message ${handle.message} up`,
+          "use a policy that retransmits",
+        ),
+      );
       return;
     }
     if (!session.complete) return;

@@ -94,7 +94,7 @@ export function readSigned(
   if (timingSafeEqual(given, proof(secret, role, parts(body)))) return body;
   throw new SdrError(
     "ACCESS_DENIED",
-    "the peer's secret is another",
+    "the secrets of the two ends differ",
     "give the same secret on both ends",
   );
 }

@@ -7,8 +7,8 @@ import { check, SdrError } from "../base/errors.ts";
 import type { ControlFrame, CtsFrame } from "../reliability/frames.ts";
 import type { ChunkRange } from "../reliability/policy.ts";
 import { STATUS } from "../transport/native.ts";
-import type { QueuePair } from "./queue-pair.ts";
 import type { MemoryRegion } from "./region.ts";
+import type { SendSide } from "./send-side.ts";
 import { Deferred } from "./settle.ts";
 
 export interface ContinueRequest {
@@ -56,22 +56,22 @@ export class SendHandle {
   source: { region: MemoryRegion; offset: number } | undefined;
   /** @internal A range the driver gave that the transport had no room for yet. */
   pending: ChunkRange | undefined;
-  private readonly qp: QueuePair;
+  private readonly side: SendSide;
   private readonly readySignal: Deferred<void>;
   private readonly endSignal: Deferred<void>;
   private outstanding = 0;
   private ending = false;
 
   /** @internal Made by QueuePair.startSend. */
-  constructor(qp: QueuePair, message: number, options: SendOptions) {
-    this.qp = qp;
+  constructor(side: SendSide, message: number, options: SendOptions) {
+    this.side = side;
     this.message = message;
     this.bytes = options.bytes;
-    this.chunkCount = Math.ceil(options.bytes / qp.attributes.chunkBytes);
+    this.chunkCount = Math.ceil(options.bytes / side.end.attributes.chunkBytes);
     this.immediate = options.immediate;
     this.policy = options.policy ?? "";
-    this.readySignal = new Deferred(() => qp.userWoken());
-    this.endSignal = new Deferred(() => qp.userWoken());
+    this.readySignal = new Deferred(() => side.end.userWoken());
+    this.endSignal = new Deferred(() => side.end.userWoken());
   }
 
   /** Resolves when the receiver is ready; rejects with what ended the message before. */
@@ -87,14 +87,33 @@ export class SendHandle {
   /** Injects chunks. "busy": no room now, try again after some were injected. Throws CLOSED before ready or after end. */
   continue(request: ContinueRequest): "ok" | "busy" {
     if (this.state !== "open" || this.ending)
-      throw new SdrError("CLOSED", `message ${this.message} takes no more data (${this.state})`, "await ready, and post before end");
+      throw new SdrError(
+        "CLOSED",
+        `message ${this.message} takes no more data (${this.state})`,
+        "await ready, and post before end",
+      );
     const { offset, chunk, bytes, region } = request;
-    const { chunkBytes } = this.qp.attributes;
-    check(Number.isInteger(chunk) && chunk >= 0 && chunk < this.chunkCount, `chunk ${chunk} is beyond the message's ${this.chunkCount}`, "use a chunk of the message");
+    const { chunkBytes } = this.side.end.attributes;
+    check(
+      Number.isInteger(chunk) && chunk >= 0 && chunk < this.chunkCount,
+      `chunk ${chunk} is beyond the message's ${this.chunkCount}`,
+      "use a chunk of the message",
+    );
     const rest = this.bytes - chunk * chunkBytes;
-    check(Number.isSafeInteger(bytes) && bytes > 0 && bytes <= rest && (bytes === rest || bytes % chunkBytes === 0), `bytes ${bytes} is not whole chunks up to the message's end (${rest} B left)`, `use a multiple of ${chunkBytes}, or ${rest}`);
-    check(Number.isSafeInteger(offset) && offset >= 0 && offset + bytes <= region.bytes, `bytes ${offset} to ${offset + bytes} are beyond the region's ${region.bytes}`, "stay within the region");
-    const status = this.qp.postWork(this, region, offset, chunk, bytes);
+    check(
+      Number.isSafeInteger(bytes) &&
+        bytes > 0 &&
+        bytes <= rest &&
+        (bytes === rest || bytes % chunkBytes === 0),
+      `bytes ${bytes} is not whole chunks up to the message's end (${rest} B left)`,
+      `use a multiple of ${chunkBytes}, or ${rest}`,
+    );
+    check(
+      Number.isSafeInteger(offset) && offset >= 0 && offset + bytes <= region.bytes,
+      `bytes ${offset} to ${offset + bytes} are beyond the region's ${region.bytes}`,
+      "stay within the region",
+    );
+    const status = this.side.post(this, region, offset, chunk, bytes);
     if (status === STATUS.ok) this.outstanding++;
     return status === STATUS.ok ? "ok" : "busy";
   }
@@ -108,16 +127,27 @@ export class SendHandle {
 
   /** Gives the message up: the peer is told, promises reject with ABORTED. */
   abort(reason?: SdrError): void {
-    this.qp.abortSend(this, reason ?? new SdrError("ABORTED", `send of message ${this.message} was aborted`, ""));
+    this.side.abort(
+      this,
+      reason ?? new SdrError("ABORTED", `send of message ${this.message} was aborted`, ""),
+    );
   }
 
   /** @internal */
   handleCts(frame: CtsFrame, nowNs: number): SdrError | undefined {
     if (frame.policy !== this.policy) {
-      return new SdrError("PEER_INCOMPATIBLE", `the receiver of message ${this.message} uses policy "${frame.policy}", the sender "${this.policy}"`, "use the same policy on both ends");
+      return new SdrError(
+        "PEER_INCOMPATIBLE",
+        `the receiver of message ${this.message} uses policy "${frame.policy}", the sender "${this.policy}"`,
+        "use the same policy on both ends",
+      );
     }
     if (this.bytes > frame.maxBytes) {
-      return new SdrError("TOO_LARGE", `message ${this.message} has ${this.bytes} B, the receiver posted ${frame.maxBytes}`, "post a larger receive");
+      return new SdrError(
+        "TOO_LARGE",
+        `message ${this.message} has ${this.bytes} B, the receiver posted ${frame.maxBytes}`,
+        "post a larger receive",
+      );
     }
     if (this.state === "waiting") {
       this.state = "open";
@@ -138,7 +168,7 @@ export class SendHandle {
   finish(): void {
     if (this.state === "ended" || this.state === "failed") return;
     this.state = "ended";
-    this.qp.releaseSend(this, undefined);
+    this.side.release(this, undefined);
     this.endSignal.resolve();
   }
 
@@ -147,7 +177,7 @@ export class SendHandle {
     if (this.state === "ended" || this.state === "failed") return;
     this.state = "failed";
     this.error = error;
-    this.qp.releaseSend(this, error);
+    this.side.release(this, error);
     this.readySignal.reject(error);
     this.endSignal.reject(error);
     this.driver?.failed(error);

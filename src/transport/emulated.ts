@@ -37,7 +37,11 @@ export class EmulatedWorld {
 
   constructor(options: EmulatedWorldOptions = {}) {
     const { seed = 1, progressIntervalNs = 10_000 } = options;
-    check(Number.isSafeInteger(seed) && seed >= 0, `seed ${seed} is not valid`, "use a whole number from 0 to 2^53-1");
+    check(
+      Number.isSafeInteger(seed) && seed >= 0,
+      `seed ${seed} is not valid`,
+      "use a whole number from 0 to 2^53-1",
+    );
     check(
       Number.isSafeInteger(progressIntervalNs) && progressIntervalNs >= 0,
       `progressIntervalNs ${progressIntervalNs} is not valid`,
@@ -203,7 +207,8 @@ class EmulatedQp implements TransportQp {
 
   connect(peer: TransportInfo): void {
     const { world } = this.transport;
-    const other = typeof peer.qp === "number" && peer.world === world.id ? world.qp(peer.qp) : undefined;
+    const other =
+      typeof peer.qp === "number" && peer.world === world.id ? world.qp(peer.qp) : undefined;
     if (peer.transport !== "emulated" || other === undefined || other === this) {
       throw new SdrError(
         "PEER_INCOMPATIBLE",

@@ -61,14 +61,39 @@ export class UdpTransport implements Transport {
 
   constructor(options: UdpTransportOptions = {}) {
     const { address = "127.0.0.1", port = 0, channels = 1, socketBufferBytes = 16 << 20 } = options;
-    check(isIP(address) !== 0, `address ${JSON.stringify(address)} is not numeric`, "use an IPv4 or IPv6 address such as 127.0.0.1 or ::1");
-    check(Number.isInteger(port) && port >= 0 && port <= 65535, `port ${port} is not valid`, "use 0 to 65535");
-    check(Number.isInteger(channels) && channels >= 1 && channels <= CHANNELS_MAX, `channels ${channels} is not valid`, `use 1 to ${CHANNELS_MAX}`);
-    check(Number.isInteger(socketBufferBytes) && socketBufferBytes >= 65536 && socketBufferBytes <= 2 ** 30, `socketBufferBytes ${socketBufferBytes} is not valid`, "use 64 KiB to 1 GiB");
+    check(
+      isIP(address) !== 0,
+      `address ${JSON.stringify(address)} is not numeric`,
+      "use an IPv4 or IPv6 address such as 127.0.0.1 or ::1",
+    );
+    check(
+      Number.isInteger(port) && port >= 0 && port <= 65535,
+      `port ${port} is not valid`,
+      "use 0 to 65535",
+    );
+    check(
+      Number.isInteger(channels) && channels >= 1 && channels <= CHANNELS_MAX,
+      `channels ${channels} is not valid`,
+      `use 1 to ${CHANNELS_MAX}`,
+    );
+    check(
+      Number.isInteger(socketBufferBytes) &&
+        socketBufferBytes >= 65536 &&
+        socketBufferBytes <= 2 ** 30,
+      `socketBufferBytes ${socketBufferBytes} is not valid`,
+      "use 64 KiB to 1 GiB",
+    );
     this.link = options.link ?? {};
     this.seed = options.seed ?? Number(randomBytes(6).readUIntBE(0, 6));
     this.native = openContext(
-      { address, port, channels, socketBufferBytes, allowGso: options.allowGso ?? true, allowGro: options.allowGro ?? true },
+      {
+        address,
+        port,
+        channels,
+        socketBufferBytes,
+        allowGso: options.allowGso ?? true,
+        allowGro: options.allowGro ?? true,
+      },
       () => this.wake(),
     );
     const can = this.native.capabilities;
@@ -82,7 +107,10 @@ export class UdpTransport implements Transport {
       gro: can.gro,
       packetBytesMin: 512,
       packetBytesMax: Math.min(65_000, can.payloadBytesMax),
-      packetBytesDefault: can.payloadBytesMax >= PACKET_BYTES_JUMBO ? PACKET_BYTES_JUMBO : Math.min(PACKET_BYTES_ETHERNET, can.payloadBytesMax),
+      packetBytesDefault:
+        can.payloadBytesMax >= PACKET_BYTES_JUMBO
+          ? PACKET_BYTES_JUMBO
+          : Math.min(PACKET_BYTES_ETHERNET, can.payloadBytesMax),
       channels,
       receiveBufferBytes: can.receiveBufferBytes,
     };
@@ -143,10 +171,13 @@ export class UdpTransport implements Transport {
     this.timer = undefined;
     if (next === Number.POSITIVE_INFINITY) return;
     const waitNs = Math.min(Math.max(next - this.nowNs(), 0), TIMER_NS_MAX);
-    this.timer = setTimeout(() => {
-      this.timerAtNs = Number.POSITIVE_INFINITY;
-      this.wake();
-    }, Math.ceil(waitNs / 1e6));
+    this.timer = setTimeout(
+      () => {
+        this.timerAtNs = Number.POSITIVE_INFINITY;
+        this.wake();
+      },
+      Math.ceil(waitNs / 1e6),
+    );
   }
 
   userWoken(): void {}
@@ -168,7 +199,10 @@ function randomKey(): bigint {
   return randomBytes(8).readBigUInt64BE();
 }
 
-function openContext(options: Parameters<ReturnType<typeof addon>["createUdpContext"]>[0], wake: () => void): NativeUdpContext {
+function openContext(
+  options: Parameters<ReturnType<typeof addon>["createUdpContext"]>[0],
+  wake: () => void,
+): NativeUdpContext {
   try {
     return addon().createUdpContext(options, wake);
   } catch (cause) {
@@ -177,26 +211,65 @@ function openContext(options: Parameters<ReturnType<typeof addon>["createUdpCont
     const name = errno > 0 ? getSystemErrorName(-errno) : "unknown error";
     const where = `${options.address} port ${options.port}`;
     if (name === "EADDRINUSE")
-      throw new SdrError("ADDRESS_IN_USE", `${where} is in use`, "choose another port, or 0 for a free one", { cause });
+      throw new SdrError(
+        "ADDRESS_IN_USE",
+        `${where} is in use`,
+        "choose another port, or 0 for a free one",
+        { cause },
+      );
     if (name === "EADDRNOTAVAIL")
-      throw new SdrError("INVALID_ARGUMENT", `${options.address} is not an address of this machine`, "use one of its own addresses", { cause });
+      throw new SdrError(
+        "INVALID_ARGUMENT",
+        `${options.address} is not an address of this machine`,
+        "use one of its own addresses",
+        { cause },
+      );
     if (name === "EACCES")
-      throw new SdrError("ACCESS_DENIED", `${where} may not be opened`, "use a port above 1023", { cause });
-    throw new SdrError("ENVIRONMENT", `${call} failed with ${name} for ${where}`, "check the machine's network and limits", { cause });
+      throw new SdrError("ACCESS_DENIED", `${where} may not be opened`, "use a port above 1023", {
+        cause,
+      });
+    throw new SdrError(
+      "ENVIRONMENT",
+      `${call} failed with ${name} for ${where}`,
+      "check the machine's network and limits",
+      { cause },
+    );
   }
 }
 
 /** Checks a peer's info: it came from outside. */
-function readInfo(peer: TransportInfo, channels: number): { addresses: { address: string; port: number }[]; sendKey: bigint } {
+function readInfo(
+  peer: TransportInfo,
+  channels: number,
+): { addresses: { address: string; port: number }[]; sendKey: bigint } {
   const bad = (what: string) =>
-    new SdrError("PEER_INCOMPATIBLE", `the peer's info ${what}`, "pass what the peer's info() returned, unchanged");
-  if (peer.transport !== "udp") throw bad(`is of transport ${JSON.stringify(peer.transport)}, not udp`);
-  if (typeof peer.key !== "string" || !/^[0-9a-f]{1,16}$/.test(peer.key)) throw bad("has no valid key");
-  if (!Array.isArray(peer.addresses) || peer.addresses.length < 1 || peer.addresses.length > CHANNELS_MAX) throw bad("has no valid addresses");
-  if (peer.addresses.length !== channels) throw bad(`has ${peer.addresses.length} channels where this end has ${channels}`);
+    new SdrError(
+      "PEER_INCOMPATIBLE",
+      `the peer's info ${what}`,
+      "pass what the peer's info() returned, unchanged",
+    );
+  if (peer.transport !== "udp")
+    throw bad(`is of transport ${JSON.stringify(peer.transport)}, not udp`);
+  if (typeof peer.key !== "string" || !/^[0-9a-f]{1,16}$/.test(peer.key))
+    throw bad("has no valid key");
+  if (
+    !Array.isArray(peer.addresses) ||
+    peer.addresses.length < 1 ||
+    peer.addresses.length > CHANNELS_MAX
+  )
+    throw bad("has no valid addresses");
+  if (peer.addresses.length !== channels)
+    throw bad(`has ${peer.addresses.length} channels where this end has ${channels}`);
   const addresses = peer.addresses.map((one: unknown) => {
     const { address, port } = (one ?? {}) as { address?: unknown; port?: unknown };
-    if (typeof address !== "string" || isIP(address) === 0 || typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65535)
+    if (
+      typeof address !== "string" ||
+      isIP(address) === 0 ||
+      typeof port !== "number" ||
+      !Number.isInteger(port) ||
+      port < 1 ||
+      port > 65535
+    )
       throw bad("has no valid addresses");
     return { address, port };
   });

@@ -1,0 +1,81 @@
+/** What the two directions of a queue pair share: its attributes, its native half, and the way to the peer. */
+import { ERROR_NUMBERS, type ErrorCode, SdrError } from "../base/errors.ts";
+import type { CloseFrame, ControlFrame } from "../reliability/frames.ts";
+import type { RttEstimator } from "../reliability/rtt.ts";
+import { type NativeQp, STATUS } from "../transport/native.ts";
+import type { Capabilities } from "../transport/transport.ts";
+import type { ResolvedAttributes } from "./attributes.ts";
+import type { FrameWriter } from "./frame-writer.ts";
+
+export interface End {
+  readonly attributes: ResolvedAttributes;
+  readonly capabilities: Capabilities;
+  readonly native: NativeQp;
+  readonly writer: FrameWriter;
+  readonly path: RttEstimator;
+  readonly isConnected: boolean;
+  nowNs(): number;
+  /** Something was given to user code: virtual time waits for it. */
+  userWoken(): void;
+  /** Sends what is due and re-arms timers, after a call from user code. */
+  act(): void;
+  /** Waiting for the peer begins: its silence counts from now. */
+  beginWaiting(): void;
+}
+
+/** Something with control frames to send: the drivers of both kinds of handle. */
+interface Talker {
+  readonly message: number;
+  readonly driver: { pollControl(nowNs: number): ControlFrame | undefined } | undefined;
+}
+
+export function pollFrames(writer: FrameWriter, handle: Talker, nowNs: number): void {
+  const { driver, message } = handle;
+  if (driver === undefined) return;
+  for (let frame = driver.pollControl(nowNs); frame !== undefined; ) {
+    writer.write(frame, message);
+    frame = driver.pollControl(nowNs);
+  }
+}
+
+export function closeFrame(
+  message: number,
+  scope: CloseFrame["scope"],
+  error: SdrError | undefined,
+): CloseFrame {
+  return { kind: "close", message, scope, reason: error?.number ?? 0 };
+}
+
+/** The error of a message that the peer gave up. */
+export function peerGaveUp(frame: CloseFrame): SdrError {
+  const known = Object.entries(ERROR_NUMBERS).find(([, number]) => number === frame.reason);
+  const code = (known?.[0] ?? "ABORTED") as ErrorCode;
+  return new SdrError(
+    code,
+    `the peer gave up message ${frame.message} (${code})`,
+    "see the peer's own error",
+  );
+}
+
+/** A refused native call as an error. */
+export function statusError(status: number, what: string): SdrError {
+  if (status === STATUS.busy)
+    return new SdrError("BUSY", `${what}: no slot is free`, "complete an earlier one first");
+  if (status === STATUS.tooLarge)
+    return new SdrError(
+      "TOO_LARGE",
+      `${what} does not fit the immediate split`,
+      "use a split with more packet bits",
+    );
+  return new SdrError(
+    "INVALID_ARGUMENT",
+    `${what} was refused (status ${status})`,
+    "check its region, offset and length",
+  );
+}
+
+/** A map that forgets its oldest entry beyond `most`. */
+export function remember<T>(map: Map<number, T>, key: number, value: T, most: number): void {
+  map.set(key, value);
+  if (map.size > most) map.delete(map.keys().next().value as number);
+}

@@ -1,0 +1,159 @@
+/**
+ * The receiving direction of a queue pair: posted receives and their CTS, what is arriving, final ACKs still being
+ * repeated, and how recent messages ended.
+ */
+import { check, SdrError } from "../base/errors.ts";
+import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
+import { STATUS } from "../transport/native.ts";
+import { closeFrame, type End, pollFrames, remember, statusError } from "./end.ts";
+import { ReceiveHandle, type ReceiveOptions } from "./receive-handle.ts";
+
+export class ReceiveSide {
+  readonly end: End;
+  private readonly handles = new Map<number, ReceiveHandle>();
+  /** The last `maxMessages` that ended, with the error of those that failed. */
+  private readonly ended = new Map<number, SdrError | undefined>();
+  private next = 0;
+
+  constructor(end: End) {
+    this.end = end;
+  }
+
+  /** A receive is not completed yet. */
+  get isWaiting(): boolean {
+    for (const handle of this.handles.values()) if (handle.isActive) return true;
+    return false;
+  }
+
+  /** A final ACK is not confirmed yet. */
+  get isLingering(): boolean {
+    for (const handle of this.handles.values()) if (handle.driver?.lingering) return true;
+    return false;
+  }
+
+  post(options: ReceiveOptions): ReceiveHandle {
+    const { maxMessageBytes, maxMessages, receiveEnabled } = this.end.attributes;
+    if (!receiveEnabled)
+      throw new SdrError(
+        "UNSUPPORTED",
+        "this queue pair does not receive",
+        "create it with receiveEnabled",
+      );
+    const { region, offset = 0, policy = "" } = options;
+    const maxBytes = options.maxBytes ?? region.bytes - offset;
+    region.checkRange(offset, maxBytes);
+    check(
+      !region.isPhantom || this.end.capabilities.phantom,
+      "this transport needs memory for a receive",
+      "allocate or register a region",
+    );
+    if (maxBytes > maxMessageBytes)
+      throw new SdrError(
+        "TOO_LARGE",
+        `receive of ${maxBytes} B is above maxMessageBytes ${maxMessageBytes}`,
+        "raise maxMessageBytes (and the split)",
+      );
+    const before = this.handles.get(this.next - maxMessages);
+    if (before?.isActive)
+      throw new SdrError(
+        "BUSY",
+        `all ${maxMessages} receive slots are in use; message ${before.message} is not completed`,
+        "complete an earlier receive, or raise maxMessages",
+      );
+    const message = this.next;
+    const status = this.end.native.postReceive(message, region.native, offset, maxBytes);
+    if (status !== STATUS.ok) throw statusError(status, `receive ${message}`);
+    this.next++;
+    this.end.beginWaiting();
+    const handle = new ReceiveHandle(this, message, { region, offset, maxBytes, policy });
+    this.handles.set(message, handle);
+    handle.ctsAtNs = this.end.nowNs();
+    queueMicrotask(() => this.end.act());
+    return handle;
+  }
+
+  /** The slot becomes inert; the handle stays while its driver lingers. */
+  complete(handle: ReceiveHandle): void {
+    this.end.native.complete(handle.message);
+    if (!handle.driver?.lingering) this.forget(handle);
+  }
+
+  private forget(handle: ReceiveHandle): void {
+    this.handles.delete(handle.message);
+    remember(this.ended, handle.message, handle.error, this.end.attributes.maxMessages);
+  }
+
+  abort(handle: ReceiveHandle, error: SdrError): void {
+    if (!handle.isActive) return;
+    if (this.end.isConnected) this.end.writer.write(closeFrame(handle.message, "receive", error));
+    handle.fail(error);
+    this.end.act();
+  }
+
+  failAll(error: SdrError): void {
+    for (const handle of [...this.handles.values()]) if (handle.isActive) handle.fail(error);
+  }
+
+  /** No confirmation will come any more. */
+  stopLingering(nowNs: number): void {
+    for (const handle of this.handles.values()) handle.driver?.done(nowNs);
+  }
+
+  // ---- events ----
+
+  handleProgress(message: number, complete: boolean, nowNs: number): void {
+    this.handles.get(message)?.handleProgress(complete, nowNs);
+  }
+
+  handleStart(frame: StartFrame, nowNs: number): void {
+    const handle = this.handles.get(frame.message);
+    if (handle === undefined) {
+      const error = this.ended.get(frame.message);
+      if (error !== undefined) this.end.writer.write(closeFrame(frame.message, "receive", error));
+      return;
+    }
+    const error = handle.handleStart(frame, nowNs);
+    if (error !== undefined) this.abort(handle, error);
+  }
+
+  handleDone(message: number, nowNs: number): void {
+    const handle = this.handles.get(message);
+    if (handle !== undefined && !handle.isActive) handle.driver?.done(nowNs);
+  }
+
+  /** A policy frame from the message's sender. */
+  handleFrame(frame: ControlFrame & { message: number }, nowNs: number): void {
+    this.handles.get(frame.message)?.driver?.control(frame, nowNs);
+  }
+
+  /** The sender gave the message up. */
+  handleClose(message: number, reason: SdrError): void {
+    this.handles.get(message)?.fail(reason);
+  }
+
+  handleTimeout(nowNs: number): void {
+    for (const { driver } of [...this.handles.values()]) {
+      if (driver !== undefined && driver.nextTimeoutNs() <= nowNs) driver.timeout(nowNs);
+    }
+  }
+
+  nextTimeoutNs(): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const { driver, ctsAtNs } of this.handles.values()) {
+      if (driver !== undefined) next = Math.min(next, driver.nextTimeoutNs());
+      if (this.end.isConnected) next = Math.min(next, ctsAtNs);
+    }
+    return next;
+  }
+
+  flush(nowNs: number): void {
+    const { writer, path, isConnected } = this.end;
+    for (const handle of [...this.handles.values()]) {
+      if (isConnected && handle.ctsAtNs <= nowNs && handle.state === "posted")
+        writer.write(handle.nextCts(nowNs, path.rttNs));
+      pollFrames(writer, handle, nowNs);
+      handle.driver?.settle(nowNs);
+      if (!handle.isActive && !handle.driver?.lingering) this.forget(handle);
+    }
+  }
+}

@@ -1,0 +1,263 @@
+/**
+ * The sending direction of a queue pair: which messages wait for a CTS, which are under way, how recent ones ended,
+ * and the feeding of their data to the transport within its limits.
+ */
+import { assert, check, SdrError } from "../base/errors.ts";
+import type { ControlFrame, CtsFrame } from "../reliability/frames.ts";
+import { STATUS } from "../transport/native.ts";
+import { LIMITS } from "./attributes.ts";
+import { closeFrame, type End, pollFrames, remember, statusError } from "./end.ts";
+import type { MemoryRegion } from "./region.ts";
+import { SendHandle, type SendOptions } from "./send-handle.ts";
+
+/** Data handed to the transport ahead of its injection: enough to never run dry between two wake-ups. */
+const QUEUE_BYTES_MAX = 4 << 20;
+const QUEUE_AHEAD_NS = 2e6;
+const QUEUE_AHEAD_VIRTUAL_NS = 40_000;
+const WORK_CHUNKS_MAX = 64;
+
+interface Work {
+  readonly handle: SendHandle;
+  readonly first: number;
+  readonly count: number;
+}
+
+interface Ended {
+  readonly handle: SendHandle;
+  readonly error: SdrError | undefined;
+}
+
+export class SendSide {
+  readonly end: End;
+  private readonly handles = new Map<number, SendHandle>();
+  /** The last `maxMessages` that ended, to answer a receiver that has not heard. */
+  private readonly ended = new Map<number, Ended>();
+  /** CTS of messages not posted yet; at most `maxMessages` ahead. */
+  private readonly clearances = new Map<number, CtsFrame>();
+  private readonly work = new Map<number, Work>();
+  private workChunks = 0;
+  private next = 0;
+  private nextWork = 0;
+
+  constructor(end: End) {
+    this.end = end;
+  }
+
+  get isWaiting(): boolean {
+    return this.handles.size > 0;
+  }
+
+  /** Messages that share the window. */
+  get openCount(): number {
+    let count = 0;
+    for (const handle of this.handles.values()) if (handle.state === "open") count++;
+    return count;
+  }
+
+  start(options: SendOptions): SendHandle {
+    const { maxMessageBytes, maxMessages, sendEnabled } = this.end.attributes;
+    const { bytes, immediate } = options;
+    if (!sendEnabled)
+      throw new SdrError(
+        "UNSUPPORTED",
+        "this queue pair does not send",
+        "create it with sendEnabled",
+      );
+    check(
+      Number.isSafeInteger(bytes) && bytes >= 0,
+      `message of ${bytes} B is not valid`,
+      "use a whole number of bytes",
+    );
+    check(
+      immediate === undefined ||
+        (Number.isInteger(immediate) && immediate >= 0 && immediate < 2 ** 32),
+      `immediate ${immediate} is not valid`,
+      "use 0 to 2^32-1",
+    );
+    if (bytes > maxMessageBytes)
+      throw new SdrError(
+        "TOO_LARGE",
+        `message of ${bytes} B is above maxMessageBytes ${maxMessageBytes}`,
+        "raise maxMessageBytes (and the split), or send several messages",
+      );
+    if (this.handles.has(this.next - maxMessages))
+      throw new SdrError(
+        "BUSY",
+        `all ${maxMessages} send slots are in use`,
+        "wait for an earlier send, or raise maxMessages",
+      );
+    const handle = new SendHandle(this, this.next, options);
+    const status = this.end.native.openSend(handle.message, bytes, immediate ?? 0);
+    if (status !== STATUS.ok) throw statusError(status, `send of message ${handle.message}`);
+    this.next++;
+    this.end.beginWaiting();
+    this.handles.set(handle.message, handle);
+    const clearance = this.clearances.get(handle.message);
+    if (clearance !== undefined) queueMicrotask(() => this.applyClearance(handle, clearance));
+    return handle;
+  }
+
+  /** The CTS came before the send was posted; by now its driver is in place. */
+  private applyClearance(handle: SendHandle, clearance: CtsFrame): void {
+    if (handle.state !== "waiting") return;
+    this.handleCts(clearance, this.end.nowNs());
+    this.end.act();
+  }
+
+  post(
+    handle: SendHandle,
+    region: MemoryRegion,
+    offset: number,
+    first: number,
+    bytes: number,
+  ): number {
+    if (this.work.size >= LIMITS.workRequestsMax) return STATUS.busy;
+    const id = this.nextWork;
+    const { native, attributes } = this.end;
+    const status = native.postSend(handle.message, id, region.native, offset, first, bytes);
+    if (status !== STATUS.ok) {
+      assert(status === STATUS.busy, `a checked post is refused with status ${status}`);
+      return status;
+    }
+    this.nextWork = (this.nextWork + 1) >>> 0;
+    const count = Math.ceil(bytes / attributes.chunkBytes);
+    this.work.set(id, { handle, first, count });
+    this.workChunks += count;
+    return status;
+  }
+
+  /** Forgets a message; `error` when it failed. What it has queued and not injected is dropped. */
+  release(handle: SendHandle, error: SdrError | undefined): void {
+    this.end.native.closeSend(handle.message);
+    for (const [id, work] of this.work) {
+      if (work.handle !== handle) continue;
+      this.work.delete(id);
+      this.workChunks -= work.count;
+    }
+    this.handles.delete(handle.message);
+    this.clearances.delete(handle.message);
+    remember(this.ended, handle.message, { handle, error }, this.end.attributes.maxMessages);
+  }
+
+  abort(handle: SendHandle, error: SdrError): void {
+    if (!this.handles.has(handle.message)) return;
+    if (this.end.isConnected) this.end.writer.write(closeFrame(handle.message, "send", error));
+    handle.fail(error);
+    this.end.act();
+  }
+
+  failAll(error: SdrError): void {
+    for (const handle of [...this.handles.values()]) handle.fail(error);
+  }
+
+  // ---- events ----
+
+  handleInjected(workRequest: number, nowNs: number): void {
+    const work = this.work.get(workRequest);
+    if (work === undefined) return; // its message was closed meanwhile
+    this.work.delete(workRequest);
+    this.workChunks -= work.count;
+    work.handle.handleInjected(work.first, work.count, nowNs);
+  }
+
+  handleCts(frame: CtsFrame, nowNs: number): void {
+    const { message } = frame;
+    const handle = this.handles.get(message);
+    if (handle === undefined) {
+      if (message < this.next) this.answer(message, true);
+      else if (message < this.next + this.end.attributes.maxMessages)
+        this.clearances.set(message, frame);
+      return;
+    }
+    const error = handle.handleCts(frame, nowNs);
+    if (error !== undefined) this.abort(handle, error);
+    else this.writeStart(handle);
+  }
+
+  /** An ACK, NACK or policy frame from the message's receiver. */
+  handleFrame(frame: ControlFrame & { message: number }, nowNs: number): void {
+    const handle = this.handles.get(frame.message);
+    if (handle !== undefined) handle.driver?.control(frame, nowNs);
+    else this.answer(frame.message, false);
+  }
+
+  /** The receiver gave the message up. */
+  handleClose(message: number, reason: SdrError): void {
+    this.handles.get(message)?.fail(reason);
+  }
+
+  private writeStart(handle: SendHandle): void {
+    const { message, bytes, immediate, policy } = handle;
+    this.end.writer.write({ kind: "start", message, bytes, immediate, policy });
+  }
+
+  /** The receiver still talks of a message that has ended here. */
+  private answer(message: number, wantsStart: boolean): void {
+    const ended = this.ended.get(message);
+    if (ended === undefined) return;
+    if (ended.error !== undefined) this.end.writer.write(closeFrame(message, "send", ended.error));
+    else if (wantsStart) this.writeStart(ended.handle);
+    else this.end.writer.write({ kind: "done", message });
+  }
+
+  handleTimeout(nowNs: number): void {
+    for (const handle of [...this.handles.values()]) {
+      const { driver } = handle;
+      if (driver !== undefined && driver.nextTimeoutNs() <= nowNs) driver.timeout(nowNs);
+    }
+  }
+
+  nextTimeoutNs(): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const { driver } of this.handles.values()) {
+      if (driver !== undefined) next = Math.min(next, driver.nextTimeoutNs());
+    }
+    return next;
+  }
+
+  /** Frames, then as much data as the transport has room for, then what that has ended. */
+  flush(nowNs: number): void {
+    if (this.handles.size === 0) return;
+    const { writer } = this.end;
+    for (const handle of this.handles.values()) pollFrames(writer, handle, nowNs);
+    this.pump(nowNs);
+    for (const handle of [...this.handles.values()]) {
+      handle.driver?.settle(nowNs);
+      pollFrames(writer, handle, nowNs);
+    }
+  }
+
+  /** One range of each message in turn while there is room. */
+  private pump(nowNs: number): void {
+    const room = this.roomChunks();
+    const most = Math.max(1, Math.min(WORK_CHUNKS_MAX, Math.ceil(room / 4)));
+    for (let progressed = true; progressed; ) {
+      progressed = false;
+      for (const handle of this.handles.values()) {
+        const left = room - this.workChunks;
+        if (left <= 0 || this.work.size >= LIMITS.workRequestsMax) return;
+        if (handle.state !== "open" || handle.driver === undefined) continue;
+        const range = handle.pending ?? handle.driver.pollTransmit(Math.min(most, left), nowNs);
+        if (range === undefined) continue;
+        handle.pending = this.postRange(handle, range.first, range.count) ? undefined : range;
+        progressed = handle.pending === undefined;
+      }
+    }
+  }
+
+  private roomChunks(): number {
+    const { path, capabilities, attributes } = this.end;
+    const aheadNs = capabilities.virtualTime ? QUEUE_AHEAD_VIRTUAL_NS : QUEUE_AHEAD_NS;
+    const bytes = Math.min(QUEUE_BYTES_MAX, (path.rateBps * aheadNs) / 8e9);
+    return Math.max(2, Math.ceil(bytes / attributes.chunkBytes));
+  }
+
+  private postRange(handle: SendHandle, first: number, count: number): boolean {
+    const { source } = handle;
+    assert(source !== undefined, "a driven send has a source");
+    const { chunkBytes } = this.end.attributes;
+    const bytes = Math.min(count * chunkBytes, handle.bytes - first * chunkBytes);
+    const offset = source.offset + first * chunkBytes;
+    return handle.continue({ region: source.region, offset, chunk: first, bytes }) === "ok";
+  }
+}
