@@ -29,12 +29,16 @@ interface Talker {
   readonly driver: { pollControl(nowNs: number): ControlFrame | undefined } | undefined;
 }
 
+/** More frames at once than any message needs; the rest waits for the next event. */
+const FRAMES_PER_FLUSH_MAX = 1024;
+
 export function pollFrames(writer: FrameWriter, handle: Talker, nowNs: number): void {
   const { driver, message } = handle;
   if (driver === undefined) return;
-  for (let frame = driver.pollControl(nowNs); frame !== undefined; ) {
+  for (let polls = 0; polls < FRAMES_PER_FLUSH_MAX; polls++) {
+    const frame = driver.pollControl(nowNs);
+    if (frame === undefined) return;
     writer.write(frame, message);
-    frame = driver.pollControl(nowNs);
   }
 }
 
@@ -72,6 +76,13 @@ export function statusError(status: number, what: string): SdrError {
     `${what} was refused (status ${status})`,
     "check its region, offset and length",
   );
+}
+
+/** What a policy's or a driver's code threw, as the error of its message. */
+export function toSdrError(cause: unknown): SdrError {
+  if (cause instanceof SdrError) return cause;
+  const what = cause instanceof Error ? cause.message : String(cause);
+  return new SdrError("INVALID_ARGUMENT", what, "see the cause", { cause });
 }
 
 /** A map that forgets its oldest entry beyond `most`. */

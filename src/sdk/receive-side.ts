@@ -6,6 +6,7 @@ import { check, SdrError } from "../base/errors.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import { STATUS } from "../transport/native.ts";
 import { closeFrame, type End, pollFrames, remember, statusError } from "./end.ts";
+import { Goodbyes } from "./goodbyes.ts";
 import { ReceiveHandle, type ReceiveOptions } from "./receive-handle.ts";
 
 export class ReceiveSide {
@@ -13,10 +14,12 @@ export class ReceiveSide {
   private readonly handles = new Map<number, ReceiveHandle>();
   /** The last `maxMessages` that ended, with the error of those that failed. */
   private readonly ended = new Map<number, SdrError | undefined>();
+  private readonly goodbyes: Goodbyes;
   private next = 0;
 
   constructor(end: End) {
     this.end = end;
+    this.goodbyes = new Goodbyes(end, "receive");
   }
 
   /** A receive is not completed yet. */
@@ -85,7 +88,7 @@ export class ReceiveSide {
 
   abort(handle: ReceiveHandle, error: SdrError): void {
     if (!handle.isActive) return;
-    if (this.end.isConnected) this.end.writer.write(closeFrame(handle.message, "receive", error));
+    if (this.end.isConnected) this.goodbyes.add(handle.message, error);
     handle.fail(error);
     this.end.act();
   }
@@ -117,6 +120,7 @@ export class ReceiveSide {
   }
 
   handleDone(message: number, nowNs: number): void {
+    this.goodbyes.confirm(message);
     const handle = this.handles.get(message);
     if (handle !== undefined && !handle.isActive) handle.driver?.done(nowNs);
   }
@@ -126,9 +130,10 @@ export class ReceiveSide {
     this.handles.get(frame.message)?.driver?.control(frame, nowNs);
   }
 
-  /** The sender gave the message up. */
+  /** The sender gave the message up; it repeats that until it hears so. */
   handleClose(message: number, reason: SdrError): void {
     this.handles.get(message)?.fail(reason);
+    this.end.writer.write(closeFrame(message, "receive", reason));
   }
 
   handleTimeout(nowNs: number): void {
@@ -138,7 +143,7 @@ export class ReceiveSide {
   }
 
   nextTimeoutNs(): number {
-    let next = Number.POSITIVE_INFINITY;
+    let next = this.goodbyes.nextNs();
     for (const { driver, ctsAtNs } of this.handles.values()) {
       if (driver !== undefined) next = Math.min(next, driver.nextTimeoutNs());
       if (this.end.isConnected) next = Math.min(next, ctsAtNs);
@@ -148,6 +153,7 @@ export class ReceiveSide {
 
   flush(nowNs: number): void {
     const { writer, path, isConnected } = this.end;
+    this.goodbyes.flush(nowNs);
     for (const handle of [...this.handles.values()]) {
       if (isConnected && handle.ctsAtNs <= nowNs && handle.state === "posted")
         writer.write(handle.nextCts(nowNs, path.rttNs));

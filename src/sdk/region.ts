@@ -79,8 +79,14 @@ export class MemoryRegion implements Disposable {
     return this.view;
   }
 
-  /** @internal Throws CLOSED after close. */
+  /** @internal Throws CLOSED after close, INVALID_ARGUMENT when the buffer was detached since. */
   get native(): NativeRegion {
+    if (this.view !== undefined && this.view.byteLength !== this.bytes)
+      throw new SdrError(
+        "INVALID_ARGUMENT",
+        "the region's ArrayBuffer was detached",
+        "do not transfer a registered buffer",
+      );
     if (this.handle === undefined)
       throw new SdrError("CLOSED", "the memory region is closed", "register it again");
     return this.handle;

@@ -11,6 +11,7 @@ import type {
   SendSession,
   SessionParams,
 } from "../reliability/policy.ts";
+import { toSdrError } from "./end.ts";
 import type { QueuePair } from "./queue-pair.ts";
 import type { ReceiveDriver, ReceiveHandle } from "./receive-handle.ts";
 import { type BufferSource, MemoryRegion } from "./region.ts";
@@ -182,6 +183,16 @@ function deadlineExceeded(what: string, timeoutNs: number): SdrError {
   );
 }
 
+/** A policy is the user's code: what it throws fails its message, with INVALID_ARGUMENT unless it is an SdrError. */
+function attempt<T>(handle: SendHandle | ReceiveHandle, call: () => T): T | undefined {
+  try {
+    return call();
+  } catch (error) {
+    handle.abort(toSdrError(error));
+    return undefined;
+  }
+}
+
 class ReliableSend implements SendDriver, Watched<WriteReport> {
   readonly result: Deferred<WriteReport>;
   readonly news: News;
@@ -210,21 +221,22 @@ class ReliableSend implements SendDriver, Watched<WriteReport> {
 
   ready(nowNs: number): void {
     this.startNs = nowNs;
-    this.session = this.policy.createSender(sessionParams(this.qp, this.handle.bytes, nowNs));
+    const params = sessionParams(this.qp, this.handle.bytes, nowNs);
+    this.session = attempt(this.handle, () => this.policy.createSender(params));
   }
 
   control(frame: ControlFrame, nowNs: number): void {
-    this.session?.handleControl(frame, nowNs);
+    attempt(this.handle, () => this.session?.handleControl(frame, nowNs));
   }
 
   injected(first: number, count: number, nowNs: number): void {
-    this.session?.handleInjected(first, count, nowNs);
+    attempt(this.handle, () => this.session?.handleInjected(first, count, nowNs));
   }
 
   timeout(nowNs: number): void {
     if (nowNs >= this.deadlineNs)
       this.handle.abort(deadlineExceeded(`write ${this.handle.message}`, this.timeoutNs));
-    else this.session?.handleTimeout(nowNs);
+    else attempt(this.handle, () => this.session?.handleTimeout(nowNs));
   }
 
   nextTimeoutNs(): number {
@@ -232,11 +244,11 @@ class ReliableSend implements SendDriver, Watched<WriteReport> {
   }
 
   pollControl(nowNs: number): ControlFrame | undefined {
-    return this.session?.pollControl(nowNs);
+    return attempt(this.handle, () => this.session?.pollControl(nowNs));
   }
 
   pollTransmit(maxChunks: number, nowNs: number): ChunkRange | undefined {
-    return this.session?.pollTransmit(maxChunks, nowNs);
+    return attempt(this.handle, () => this.session?.pollTransmit(maxChunks, nowNs));
   }
 
   settle(nowNs: number): void {
@@ -319,29 +331,28 @@ class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
 
   started(nowNs: number): void {
     this.startNs = nowNs;
-    this.session = this.policy.createReceiver(
-      sessionParams(this.qp, this.handle.bytes ?? 0, nowNs),
-    );
+    const params = sessionParams(this.qp, this.handle.bytes ?? 0, nowNs);
+    this.session = attempt(this.handle, () => this.policy.createReceiver(params));
   }
 
   handleProgress(nowNs: number): void {
-    this.session?.handleProgress(this.handle.bitmap, nowNs);
+    attempt(this.handle, () => this.session?.handleProgress(this.handle.bitmap, nowNs));
     this.news.notify();
   }
 
   control(frame: ControlFrame, nowNs: number): void {
-    this.session?.handleControl(frame, nowNs);
+    attempt(this.handle, () => this.session?.handleControl(frame, nowNs));
   }
 
   done(nowNs: number): void {
-    this.session?.handleDone(nowNs);
+    attempt(this.handle, () => this.session?.handleDone(nowNs));
   }
 
   timeout(nowNs: number): void {
-    if (nowNs >= this.lingerUntilNs) this.session?.handleDone(nowNs);
+    if (nowNs >= this.lingerUntilNs) attempt(this.handle, () => this.session?.handleDone(nowNs));
     else if (nowNs >= this.deadlineNs)
       this.handle.abort(deadlineExceeded(`receive ${this.handle.message}`, this.timeoutNs));
-    else this.session?.handleTimeout(nowNs);
+    else attempt(this.handle, () => this.session?.handleTimeout(nowNs));
   }
 
   nextTimeoutNs(): number {
@@ -355,7 +366,7 @@ class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
   }
 
   pollControl(nowNs: number): ControlFrame | undefined {
-    return this.session?.pollControl(nowNs);
+    return attempt(this.handle, () => this.session?.pollControl(nowNs));
   }
 
   settle(nowNs: number): void {

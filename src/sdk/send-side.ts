@@ -4,9 +4,11 @@
  */
 import { assert, check, SdrError } from "../base/errors.ts";
 import type { ControlFrame, CtsFrame } from "../reliability/frames.ts";
+import type { ChunkRange } from "../reliability/policy.ts";
 import { STATUS } from "../transport/native.ts";
 import { LIMITS } from "./attributes.ts";
-import { closeFrame, type End, pollFrames, remember, statusError } from "./end.ts";
+import { closeFrame, type End, pollFrames, remember, statusError, toSdrError } from "./end.ts";
+import { Goodbyes } from "./goodbyes.ts";
 import type { MemoryRegion } from "./region.ts";
 import { SendHandle, type SendOptions } from "./send-handle.ts";
 
@@ -35,12 +37,14 @@ export class SendSide {
   /** CTS of messages not posted yet; at most `maxMessages` ahead. */
   private readonly clearances = new Map<number, CtsFrame>();
   private readonly work = new Map<number, Work>();
+  private readonly goodbyes: Goodbyes;
   private workChunks = 0;
   private next = 0;
   private nextWork = 0;
 
   constructor(end: End) {
     this.end = end;
+    this.goodbyes = new Goodbyes(end, "send");
   }
 
   get isWaiting(): boolean {
@@ -141,7 +145,7 @@ export class SendSide {
 
   abort(handle: SendHandle, error: SdrError): void {
     if (!this.handles.has(handle.message)) return;
-    if (this.end.isConnected) this.end.writer.write(closeFrame(handle.message, "send", error));
+    if (this.end.isConnected) this.goodbyes.add(handle.message, error);
     handle.fail(error);
     this.end.act();
   }
@@ -181,9 +185,11 @@ export class SendSide {
     else this.answer(frame.message, false);
   }
 
-  /** The receiver gave the message up. */
+  /** The receiver gave the message up, or knows that this end did. */
   handleClose(message: number, reason: SdrError): void {
+    this.goodbyes.confirm(message);
     this.handles.get(message)?.fail(reason);
+    this.end.writer.write({ kind: "done", message });
   }
 
   private writeStart(handle: SendHandle): void {
@@ -208,7 +214,7 @@ export class SendSide {
   }
 
   nextTimeoutNs(): number {
-    let next = Number.POSITIVE_INFINITY;
+    let next = this.goodbyes.nextNs();
     for (const { driver } of this.handles.values()) {
       if (driver !== undefined) next = Math.min(next, driver.nextTimeoutNs());
     }
@@ -217,6 +223,7 @@ export class SendSide {
 
   /** Frames, then as much data as the transport has room for, then what that has ended. */
   flush(nowNs: number): void {
+    this.goodbyes.flush(nowNs);
     if (this.handles.size === 0) return;
     const { writer } = this.end;
     for (const handle of this.handles.values()) pollFrames(writer, handle, nowNs);
@@ -239,8 +246,8 @@ export class SendSide {
         if (handle.state !== "open" || handle.driver === undefined) continue;
         const range = handle.pending ?? handle.driver.pollTransmit(Math.min(most, left), nowNs);
         if (range === undefined) continue;
-        handle.pending = this.postRange(handle, range.first, range.count) ? undefined : range;
-        progressed = handle.pending === undefined;
+        if (!this.postRange(handle, range)) continue;
+        progressed = true;
       }
     }
   }
@@ -252,12 +259,21 @@ export class SendSide {
     return Math.max(2, Math.ceil(bytes / attributes.chunkBytes));
   }
 
-  private postRange(handle: SendHandle, first: number, count: number): boolean {
+  /** False: no room (the range is kept), or the message failed, e.g. because its buffer was detached. */
+  private postRange(handle: SendHandle, range: ChunkRange): boolean {
     const { source } = handle;
     assert(source !== undefined, "a driven send has a source");
     const { chunkBytes } = this.end.attributes;
+    const { first, count } = range;
     const bytes = Math.min(count * chunkBytes, handle.bytes - first * chunkBytes);
     const offset = source.offset + first * chunkBytes;
-    return handle.continue({ region: source.region, offset, chunk: first, bytes }) === "ok";
+    try {
+      const posted = handle.continue({ region: source.region, offset, chunk: first, bytes });
+      handle.pending = posted === "ok" ? undefined : range;
+      return posted === "ok";
+    } catch (error) {
+      this.abort(handle, toSdrError(error));
+      return false;
+    }
   }
 }
