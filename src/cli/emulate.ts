@@ -81,7 +81,7 @@ interface Lines {
   /** M T_inj + RTT: nothing is lost. */
   readonly idealNs: number;
   /** M T_inj / (1 - P) + RTT, P the chunks' loss were packets lost independently: the erasure channel's limit. */
-  readonly boundNs: number;
+  readonly boundNs: number | null;
 }
 
 export function referenceLines({
@@ -99,7 +99,12 @@ export function referenceLines({
   const packetLoss = meanLoss(forward, Math.min(packetBytes, Math.max(1, bytes)));
   const delivered = (1 - packetLoss) ** packetsPerChunk;
   const rtt = rttNs(forward, reverse);
-  return { chunks, packets, idealNs: injectionNs + rtt, boundNs: injectionNs / delivered + rtt };
+  return {
+    chunks,
+    packets,
+    idealNs: injectionNs + rtt,
+    boundNs: delivered === 0 ? null : injectionNs / delivered + rtt,
+  };
 }
 
 function column(rows: Float64Array, index: number): number[] {
@@ -153,7 +158,7 @@ async function run(options: object): Promise<void> {
       `${formatSize(bytes)} in ${chunks} chunks of ${packets} packets over ${describeLink(forward)}`,
     );
     note(
-      `lossless ${formatTime(idealNs)}, bound ${formatTime(boundNs)}, ${trials} trials, seed ${seed}`,
+      `lossless ${formatTime(idealNs)}, bound ${boundNs === null ? "none" : formatTime(boundNs)}, ${trials} trials, seed ${seed}`,
     );
   }
   const total = trials * policies.length;

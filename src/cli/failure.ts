@@ -70,8 +70,10 @@ export function errorLine(error: SdrError): string {
   return `sdr: ${error.code}: ${error.message.replace(/\s*\n\s*/g, " ")}\n`;
 }
 
+/** Some values are found to be bad only when they are used: an address of another machine, a packet above the MTU. */
 export function exitStatus(error: SdrError): number {
-  return error instanceof UsageError ? EXIT.usage : EXIT.failed;
+  const badValue = error instanceof UsageError || error.code === "INVALID_ARGUMENT";
+  return badValue ? EXIT.usage : EXIT.failed;
 }
 
 /** What --json prints for a command that failed. */

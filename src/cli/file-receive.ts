@@ -51,7 +51,7 @@ export async function receiveFile(
 ): Promise<ReceiveFileReport> {
   const { qp, context, path } = connection;
   const { signal, folder, force } = options;
-  const onAbort = () => context.close();
+  const onAbort = () => void qp.close();
   signal.addEventListener("abort", onAbort, { once: true });
   let sink: FileSink | undefined;
   try {
@@ -74,7 +74,6 @@ export async function receiveFile(
         peer: path.remoteAddress,
       };
       const rttNs = Math.round(qp.path.rttNs);
-      await qp.close();
       return { ...report, rttNs, durationNs };
     } catch (error) {
       if (!signal.aborted)
@@ -88,6 +87,7 @@ export async function receiveFile(
   } finally {
     await sink?.discard();
     signal.removeEventListener("abort", onAbort);
+    await qp.close(); // in good order: the peer has the last ACK, and knows that this end is gone
     context.close();
   }
 }

@@ -119,16 +119,15 @@ export async function sendFile(
       ...(secret === undefined ? {} : { secret }),
     },
   );
-  const onAbort = () => context.close();
+  const onAbort = () => void qp.close();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
-    const report = await new FileSending(source, offer, qp, options).run();
-    await qp.close();
-    return report;
+    return await new FileSending(source, offer, qp, options).run();
   } catch (error) {
     throw signal.aborted ? toSdrError(signal.reason) : error;
   } finally {
     signal.removeEventListener("abort", onAbort);
+    await qp.close(); // in good order: the peer has the last ACK, and knows that this end is gone
     context.close();
   }
 }
@@ -145,6 +144,8 @@ class FileSending {
   /** Chunks acknowledged of each segment, for the progress bar. */
   private readonly chunksDone: number[] = [];
   private stopped = false;
+  /** What went wrong with the file itself: the receiver's verdict would only repeat it. */
+  private failed: SdrError | undefined;
 
   constructor(source: FileSource, offer: Offer, qp: QueuePair, options: SendFileOptions) {
     this.source = source;
@@ -167,7 +168,8 @@ class FileSending {
       const sending = this.send();
       sending.catch(() => {});
       const early = await Promise.race([sending.then(() => undefined), verdict]);
-      if (early?.error !== undefined) throw peerError("the receiver failed", early.error);
+      if (early?.error !== undefined)
+        throw this.failed ?? peerError("the receiver failed", early.error);
       const reports = await sending.catch((error: unknown) => this.explain(error, verdict));
       return this.conclude(reports, await verdict);
     } finally {
@@ -179,23 +181,24 @@ class FileSending {
   /** A write that the receiver gave up: its verdict tells why, when it still comes. */
   private async explain(error: unknown, verdict: Promise<Verdict>): Promise<never> {
     const told = await verdict.catch(() => undefined);
-    if (told?.error !== undefined) throw peerError("the receiver failed", told.error);
+    if (told?.error !== undefined)
+      throw this.failed ?? peerError("the receiver failed", told.error);
     throw error;
   }
 
   private async send(): Promise<WriteReport[]> {
-    let failed: SdrError | undefined;
     const count = segmentCount(this.offer);
-    for (let index = 0; index < count && failed === undefined; index++) {
+    for (let index = 0; index < count && this.failed === undefined; index++) {
       await this.writes[index - this.regions.length];
       if (this.stopped) break;
       try {
         await this.sendSegment(index);
       } catch (error) {
         // Only of the file: a write reports its own errors when it is awaited.
-        failed = toSdrError(error);
+        this.failed = toSdrError(error);
       }
     }
+    const { failed } = this;
     const trailer =
       failed === undefined ? { sha256: this.hash.digest() } : { error: failureOf(failed) };
     const last = reliableWrite(this.qp, encodeNote(trailer), this.offer.policy, {

@@ -45,15 +45,15 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-function inTheWay(path: string): SdrError {
+function inTheWay(name: string): SdrError {
   return new SdrError(
     "FILE",
-    `${path} exists already`,
+    `${name} exists already where it is received`,
     "remove it, or let the receiver use --force",
   );
 }
 
-/** Whether such a file could be received now. Errors: FILE (exists), NO_SPACE, NOT_FOUND, ACCESS_DENIED. */
+/** Whether such a file could be received now. The peer is told what is thrown: it names no folder. Errors: FILE (exists), NO_SPACE, NOT_FOUND, ACCESS_DENIED. */
 export async function checkRoom({ folder, name, bytes, force }: SinkOptions): Promise<void> {
   const path = join(folder, name);
   if (await exists(path)) {
@@ -68,7 +68,7 @@ export async function checkRoom({ folder, name, bytes, force }: SinkOptions): Pr
   if (bytes > free) {
     throw new SdrError(
       "NO_SPACE",
-      `${folder} has room for ${formatSize(free)}, the file has ${formatSize(bytes)}`,
+      `${name} has ${formatSize(bytes)}, where it is received there is room for ${formatSize(free)}`,
       "free some space, or choose another folder",
     );
   }
@@ -133,11 +133,11 @@ export class FileSink {
       await link(this.temporary, this.path);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === "EEXIST") throw inTheWay(this.path);
+      if (code === "EEXIST") throw inTheWay(this.options.name);
       const noLinks =
         code === "EPERM" || code === "ENOTSUP" || code === "ENOSYS" || code === "EMLINK";
       if (!noLinks) throw error;
-      if (await exists(this.path)) throw inTheWay(this.path);
+      if (await exists(this.path)) throw inTheWay(this.options.name);
       await rename(this.temporary, this.path);
       return;
     }

@@ -2,9 +2,11 @@
 import { writeSync } from "node:fs";
 import { SdrError } from "../base/errors.ts";
 
-/** One JSON document on stdout. */
+let documents = 0;
+
+/** The command's one JSON document on stdout: a second one, of an error after the result, is left out. */
 export function printJson(value: object): void {
-  print(`${JSON.stringify(value, null, 2)}\n`);
+  if (documents++ === 0) print(`${JSON.stringify(value, null, 2)}\n`);
 }
 
 export function print(text: string): void {

@@ -3,7 +3,7 @@ import { mean, type Summary, summarize } from "../base/statistics.ts";
 import { formatTime } from "../base/units.ts";
 import { type Column, renderTable } from "./table.ts";
 
-/** Of the trials that delivered; null when none did. */
+/** Of the trials that delivered; null when none did. No slowdown either where the ideal takes no time. */
 export interface EmulationResult {
   readonly policy: string;
   readonly trials: number;
@@ -59,12 +59,15 @@ export function summarizeTrials(columns: TrialColumns, options: EmulationOptions
   return {
     ...counts,
     completionNs,
-    slowdown: {
-      mean: over(completionNs.mean),
-      p50: over(completionNs.p50),
-      p99: over(completionNs.p99),
-      p999: over(completionNs.p999),
-    },
+    slowdown:
+      idealNs === 0
+        ? null
+        : {
+            mean: over(completionNs.mean),
+            p50: over(completionNs.p50),
+            p99: over(completionNs.p99),
+            p999: over(completionNs.p999),
+          },
     wireBytes,
     overhead: messageBytes === 0 ? null : wireBytes / messageBytes - 1,
     chunksRetransmitted: mean(columns.chunksRetransmitted),
