@@ -154,6 +154,16 @@ static sdr_step step_shared(const struct sdr_rx* rx, const target* at) {
   return sdr_rx_finish(slot, slot->known.chunks) ? SDR_STEP_MESSAGE : SDR_STEP_CHUNK; /* W7 */
 }
 
+static inline void count_step(sdr_rx* rx, uint32_t worker, sdr_step step) {
+  uint64_t* count = rx->workers[worker].counts + step;
+  __atomic_store_n(count, __atomic_load_n(count, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
+void sdr_rx_refuse(sdr_rx* rx, uint32_t worker, sdr_step why) {
+  if (UNLIKELY(worker >= rx->channels || (uint32_t)why >= SDR_STEP_KINDS)) __builtin_trap();
+  count_step(rx, worker, why);
+}
+
 sdr_step sdr_rx_step(sdr_rx* rx, uint32_t worker, const sdr_completion* completion,
                      uint32_t* message_out) {
   if (UNLIKELY(worker >= rx->channels)) __builtin_trap();
@@ -164,8 +174,7 @@ sdr_step sdr_rx_step(sdr_rx* rx, uint32_t worker, const sdr_completion* completi
     step = LIKELY(at.phase == SDR_LENGTH_PLAIN) ? step_plain(rx, &at) : step_shared(rx, &at);
     if (message_out != NULL) *message_out = at.message;
   }
-  uint64_t* count = rx->workers[worker].counts + step;
-  __atomic_store_n(count, __atomic_load_n(count, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+  count_step(rx, worker, step);
   return step;
 }
 

@@ -303,6 +303,10 @@ void Core::receive(Qp& qp, const Work& work, uint32_t packet) {
   const sdr_tx_packet sent = sdr_tx_make(&qp.config_.geometry, work.message, work.message_bytes,
                                          packet, work.user_immediate);
   const sdr_completion completion = {sent.queue, sent.immediate, sent.bytes};
+  // The emulated wire carries the message number, as UDP's header does: it tells lives of a slot apart beyond the
+  // generations.
+  const uint32_t live = sdr_rx_slot_message(qp.rx_, work.message % qp.config_.geometry.slots);
+  if (live != work.message) return sdr_rx_refuse(qp.rx_, kWorker, SDR_STEP_LATE);
   if (work.source) {
     sdr_step why;
     void* const destination = sdr_rx_place(qp.rx_, &completion, &why);

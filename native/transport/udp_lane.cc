@@ -338,8 +338,9 @@ void Lane::received_data(const Header& header, const uint8_t* payload, uint32_t 
     }
   }
   sdr_step why = SDR_STEP_PACKET;
-  if (void* place = sdr_rx_place(shared.rx, &completion, &why); place != nullptr)
-    std::memcpy(place, payload, bytes);
+  void* const place = sdr_rx_place(shared.rx, &completion, &why);
+  if (why != SDR_STEP_PACKET) return sdr_rx_refuse(shared.rx, channel, why);
+  if (place != nullptr) std::memcpy(place, payload, bytes);
   uint32_t message = 0;
   const sdr_step step = sdr_rx_step(shared.rx, channel, &completion, &message);
   if (step != SDR_STEP_CHUNK && step != SDR_STEP_MESSAGE) return;

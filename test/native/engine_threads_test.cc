@@ -235,10 +235,11 @@ class Stream {
     const sdr_tx_packet made = sdr_tx_make(&geometry_, message, bytes_, packet, 0xabcdef01);
     const sdr_completion completion{made.queue, made.immediate, made.bytes};
     sdr_step why;
-    if (auto* to = static_cast<uint8_t*>(sdr_rx_place(rx_, &completion, &why))) {
-      for (uint32_t at = 0; at < made.bytes; at++)
-        to[at] = byte_of(message, uint64_t{packet} * 64 + at);
-    }
+    auto* to = static_cast<uint8_t*>(sdr_rx_place(rx_, &completion, &why));
+    // Refused now must not be stepped: the slot may be posted in between, and the bytes are not there.
+    if (to == nullptr) return sdr_rx_refuse(rx_, worker, why);
+    for (uint32_t at = 0; at < made.bytes; at++)
+      to[at] = byte_of(message, uint64_t{packet} * 64 + at);
     sdr_rx_step(rx_, worker, &completion, nullptr);
   }
 
