@@ -10,7 +10,12 @@ export interface Sent {
 }
 
 /** Sends `bytes` once, into a receive posted for exactly as many, and waits until all has arrived. */
-export async function sendOnce(pair: Pair, bytes: number, seed: number, immediate?: number): Promise<Sent> {
+export async function sendOnce(
+  pair: Pair,
+  bytes: number,
+  seed: number,
+  immediate?: number,
+): Promise<Sent> {
   const { qa, qb, run } = pair;
   const from = source(bytes, seed);
   const to = target(bytes);

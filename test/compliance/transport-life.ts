@@ -17,6 +17,7 @@ import {
   type Fixture,
   type FixtureMaker,
   type Pair,
+  packetsMet,
   source,
   target,
   withPair,
@@ -56,7 +57,7 @@ function mangled(info: Uint8Array, change: (fields: Record<string, unknown>) => 
 function connectCases(maker: FixtureMaker, chunk: number): void {
   const packet = maker.attributes.packetBytes ?? maker.capabilities.packetBytesDefault;
   const other: [string, QueuePairAttributes][] = [
-    ["packetBytes", { packetBytes: packet - 4, chunkBytes: packet - 4 }],
+    ["packetBytes", { packetBytes: packet + 4, chunkBytes: packet + 4 }],
     ["chunkBytes", { chunkBytes: chunk + packet }],
     ["split", { split: [8, 22, 2] }],
     ["maxMessages", { maxMessages: 3 }],
@@ -80,7 +81,10 @@ function connectCases(maker: FixtureMaker, chunk: number): void {
     ["an array", () => new TextEncoder().encode("[1]")],
     ["of another version", (info) => mangled(info, (f) => (f.sdr = 99))],
     ["without transport", (info) => mangled(info, (f) => delete f.transport)],
-    ["of a transport unknown here", (info) => mangled(info, (f) => (f.transport = { transport: "x" }))],
+    [
+      "of a transport unknown here",
+      (info) => mangled(info, (f) => (f.transport = { transport: "x" })),
+    ],
     ["of a string transport", (info) => mangled(info, (f) => (f.transport = "udp"))],
     ["with a negative buffer", (info) => mangled(info, (f) => (f.receiveBufferBytes = -1))],
     ["without a split", (info) => mangled(info, (f) => delete f.split)],
@@ -90,7 +94,9 @@ function connectCases(maker: FixtureMaker, chunk: number): void {
       const qa = a.createQueuePair(maker.attributes);
       const qb = b.createQueuePair(maker.attributes);
       expect(await run(codeOf(qa.connect(mangle(qb.info()))))).toBe("PEER_INCOMPATIBLE");
-      expect(await run(codeOf(qa.connect("text" as unknown as Uint8Array)))).toBe("PEER_INCOMPATIBLE");
+      expect(await run(codeOf(qa.connect("text" as unknown as Uint8Array)))).toBe(
+        "PEER_INCOMPATIBLE",
+      );
     }),
   );
 
@@ -104,21 +110,24 @@ function connectCases(maker: FixtureMaker, chunk: number): void {
       expect(await run(codeOf(qa.connect(qb.info())))).toBe("INVALID_ARGUMENT");
     }));
 
-  const { transport } = maker.capabilities.virtualTime ? { transport: "emulated" } : { transport: "udp" };
-  const keyed = transport === "udp";
-  caseIf(keyed, `${maker.name} has no keys`, "datagrams with a wrong key are counted and ignored", () =>
-    withContexts(maker, async (fixture) => {
-      const { a, b, run } = fixture;
-      const attributes = { ...maker.attributes, peerTimeoutNs: 100e6 };
-      const qa = a.createQueuePair(attributes);
-      const qb = b.createQueuePair(attributes);
-      const forged = mangled(qb.info(), (fields) => {
-        fields.transport = { ...(fields.transport as object), key: "1234567890abcdef" };
-      });
-      const both = [codeOf(qa.connect(forged)), codeOf(qb.connect(qa.info()))];
-      expect(await run(Promise.all(both))).toEqual(["PEER_UNREACHABLE", "PEER_UNREACHABLE"]);
-      expect(fixture.unknownDatagrams?.()).toBeGreaterThan(0);
-    }),
+  const keyed = maker.capabilities.name === "udp";
+  caseIf(
+    keyed,
+    `${maker.name} has no keys`,
+    "datagrams with a wrong key are counted and ignored",
+    () =>
+      withContexts(maker, async (fixture) => {
+        const { a, b, run } = fixture;
+        const attributes = { ...maker.attributes, peerTimeoutNs: 100e6 };
+        const qa = a.createQueuePair(attributes);
+        const qb = b.createQueuePair(attributes);
+        const forged = mangled(qb.info(), (fields) => {
+          fields.transport = { ...(fields.transport as object), key: "1234567890abcdef" };
+        });
+        const both = [codeOf(qa.connect(forged)), codeOf(qb.connect(qa.info()))];
+        expect(await run(Promise.all(both))).toEqual(["PEER_UNREACHABLE", "PEER_UNREACHABLE"]);
+        expect(fixture.unknownDatagrams?.()).toBeGreaterThan(0);
+      }),
   );
 
   test("connecting to an end that never answers is PEER_UNREACHABLE within the stated time", () =>
@@ -191,7 +200,9 @@ function goneCases(maker: FixtureMaker, chunk: number): void {
       const waitUntilNs = pair.a.nowNs() + 60e6;
       await pair.until("three timeouts", () => pair.a.nowNs() >= waitUntilNs);
       const { offset } = from;
-      await pair.run(Promise.all([receive, reliableWrite(pair.qa, from.region, policy, { offset, bytes })]));
+      await pair.run(
+        Promise.all([receive, reliableWrite(pair.qa, from.region, policy, { offset, bytes })]),
+      );
       expectArrived(to, from);
     }));
 
@@ -217,14 +228,18 @@ function goneCases(maker: FixtureMaker, chunk: number): void {
     }));
 
   test("closing while a transfer is in flight fails it on both ends", () =>
-    withPair(maker, { forward: "rate 50mbit delay 1ms", backward: "delay 1ms", attributes }, async (pair) => {
-      const { from, to, codes } = transferOf(pair, 32 * chunk);
-      await pair.until("data to leave", () => pair.qa.counters().packetsSent > 0);
-      const closed = pair.qa.close();
-      expect(await pair.run(codes)).toEqual(["CLOSED", "PEER_CLOSED"]);
-      await pair.run(closed);
-      expectNothingForeign(to, from);
-    }));
+    withPair(
+      maker,
+      { forward: "rate 50mbit delay 1ms", backward: "delay 1ms", attributes },
+      async (pair) => {
+        const { from, to, codes } = transferOf(pair, 32 * chunk);
+        await pair.until("data to leave", () => pair.qa.counters().packetsSent > 0);
+        const closed = pair.qa.close();
+        expect(await pair.run(codes)).toEqual(["CLOSED", "PEER_CLOSED"]);
+        await pair.run(closed);
+        expectNothingForeign(to, from);
+      },
+    ));
 
   test("a context closed while everything is in flight ends all its work at once", () =>
     withPair(maker, { attributes }, async (pair) => {
@@ -244,40 +259,49 @@ function abortCases(maker: FixtureMaker, chunk: number): void {
   const bytes = 64 * chunk;
   const slow = { forward: "rate 50mbit delay 2ms", backward: "delay 2ms" };
 
-  test.each(["sender", "receiver"] as const)("an abort by the %s's signal is ABORTED on both ends", (end) =>
-    withPair(maker, slow, async (pair) => {
-      const abort = new AbortController();
-      const { signal } = abort;
-      const [from, to] = [source(bytes, 83), target(bytes)];
-      const own = (side: string) => ({ offset: from.offset, bytes, ...(side === end ? { signal } : {}) });
-      const receive = reliableReceive(pair.qb, to.region, policy, own("receiver"));
-      const write = reliableWrite(pair.qa, from.region, policy, own("sender"));
-      const codes = Promise.all([codeOf(write), codeOf(receive)]);
-      await pair.until("data to arrive", () => pair.qb.counters().packets > 0);
-      abort.abort();
-      expect(await pair.run(codes)).toEqual(["ABORTED", "ABORTED"]);
-      expectNothingForeign(to, from);
-      const next = transferOf(pair, chunk + 1);
-      await pair.run(Promise.all([next.write, next.receive]));
-      expectArrived(next.to, next.from);
-    }),
+  test.each(["sender", "receiver"] as const)(
+    "an abort by the %s's signal is ABORTED on both ends",
+    (end) =>
+      withPair(maker, slow, async (pair) => {
+        const abort = new AbortController();
+        const { signal } = abort;
+        const [from, to] = [source(bytes, 83), target(bytes)];
+        const own = (side: string) => ({
+          offset: from.offset,
+          bytes,
+          ...(side === end ? { signal } : {}),
+        });
+        const receive = reliableReceive(pair.qb, to.region, policy, own("receiver"));
+        const write = reliableWrite(pair.qa, from.region, policy, own("sender"));
+        const codes = Promise.all([codeOf(write), codeOf(receive)]);
+        await pair.until("data to arrive", () => packetsMet(pair.qb) > 0);
+        abort.abort();
+        expect(await pair.run(codes)).toEqual(["ABORTED", "ABORTED"]);
+        expectNothingForeign(to, from);
+        const next = transferOf(pair, chunk + 1);
+        await pair.run(Promise.all([next.write, next.receive]));
+        expectArrived(next.to, next.from);
+      }),
   );
 
-  test.each(["sender", "receiver"] as const)("an abort by the %s reaches the other end when its CLOSE is lost", (end) => {
-    const rule = "drop close 1-2";
-    const forward = `rate 50mbit delay 1ms ${end === "sender" ? rule : ""}`;
-    const backward = `delay 1ms ${end === "receiver" ? rule : ""}`;
-    return withPair(maker, { forward, backward }, async (pair) => {
-      const { write, receive, codes, from, to } = transferOf(pair, bytes);
-      await pair.until("data to arrive", () => pair.qb.counters().packets > 0);
-      (end === "sender" ? write : receive).abort();
-      expect(await pair.run(codes)).toEqual(["ABORTED", "ABORTED"]);
-      expectNothingForeign(to, from);
-      const next = transferOf(pair, chunk + 1);
-      await pair.run(Promise.all([next.write, next.receive]));
-      expectArrived(next.to, next.from);
-    });
-  });
+  test.each(["sender", "receiver"] as const)(
+    "an abort by the %s reaches the other end when its CLOSE is lost",
+    (end) => {
+      const rule = "drop close 1-2";
+      const forward = `rate 50mbit delay 1ms ${end === "sender" ? rule : ""}`;
+      const backward = `delay 1ms ${end === "receiver" ? rule : ""}`;
+      return withPair(maker, { forward, backward }, async (pair) => {
+        const { write, receive, codes, from, to } = transferOf(pair, bytes);
+        await pair.until("data to arrive", () => packetsMet(pair.qb) > 0);
+        (end === "sender" ? write : receive).abort();
+        expect(await pair.run(codes)).toEqual(["ABORTED", "ABORTED"]);
+        expectNothingForeign(to, from);
+        const next = transferOf(pair, chunk + 1);
+        await pair.run(Promise.all([next.write, next.receive]));
+        expectArrived(next.to, next.from);
+      });
+    },
+  );
 
   test("a signal that is aborted already ends the transfer at once, and the next message works", () =>
     withPair(maker, {}, async (pair) => {
@@ -302,7 +326,11 @@ function abortCases(maker: FixtureMaker, chunk: number): void {
       const [from, to] = [source(bytes, 85), target(bytes)];
       const { offset } = from;
       pair.qa.setLink(parseLink("rate 1mbit"));
-      const receive = reliableReceive(pair.qb, to.region, policy, { offset, bytes, timeoutNs: 50e6 });
+      const receive = reliableReceive(pair.qb, to.region, policy, {
+        offset,
+        bytes,
+        timeoutNs: 50e6,
+      });
       const write = reliableWrite(pair.qa, from.region, policy, { offset, bytes });
       const codes = Promise.all([codeOf(write), codeOf(receive)]);
       expect(await pair.run(codes)).toEqual(["DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"]);
@@ -427,19 +455,31 @@ function memoryCases(maker: FixtureMaker, chunk: number): void {
       detached,
     ];
     for (const value of wrong)
-      expect(codeThrown(() => MemoryRegion.register(value as ArrayBuffer))).toBe("INVALID_ARGUMENT");
+      expect(codeThrown(() => MemoryRegion.register(value as ArrayBuffer))).toBe(
+        "INVALID_ARGUMENT",
+      );
     for (const bytes of [-1, 1.5, Number.NaN, 2 ** 60])
-      expect(["INVALID_ARGUMENT", "ENVIRONMENT"]).toContain(codeThrown(() => MemoryRegion.allocate(bytes)));
+      expect(["INVALID_ARGUMENT", "ENVIRONMENT"]).toContain(
+        codeThrown(() => MemoryRegion.allocate(bytes)),
+      );
   });
 
   test("a buffer of 0 bytes, a DataView and a Buffer can be registered", () =>
     withPair(maker, {}, async (pair) => {
       const bytes = new Uint8Array(64).fill(9);
-      const views = [new DataView(bytes.buffer, 3, 17), Buffer.from(bytes.buffer, 5, 9), new ArrayBuffer(0)];
+      const views = [
+        new DataView(bytes.buffer, 3, 17),
+        Buffer.from(bytes.buffer, 5, 9),
+        new ArrayBuffer(0),
+      ];
       for (const view of views) {
         const region = MemoryRegion.register(view);
         const to = target(region.bytes);
-        const receive = pair.qb.postReceive({ region: to.region, offset: to.offset, maxBytes: to.bytes });
+        const receive = pair.qb.postReceive({
+          region: to.region,
+          offset: to.offset,
+          maxBytes: to.bytes,
+        });
         pair.qa.send(region);
         await pair.run(receive.arrived);
         receive.complete();
@@ -515,7 +555,10 @@ function memoryCases(maker: FixtureMaker, chunk: number): void {
       const write = reliableWrite(pair.qa, buffer, policy);
       const kept = structuredClone(buffer, { transfer: [buffer] });
       const to = target(2 * chunk);
-      const receive = reliableReceive(pair.qb, to.region, policy, { offset: to.offset, bytes: to.bytes });
+      const receive = reliableReceive(pair.qb, to.region, policy, {
+        offset: to.offset,
+        bytes: to.bytes,
+      });
       const codes = Promise.all([codeOf(write), codeOf(receive)]);
       expect(await pair.run(codes)).toEqual(["INVALID_ARGUMENT", "INVALID_ARGUMENT"]);
       expect(kept.byteLength).toBe(2 * chunk);
@@ -541,17 +584,21 @@ function memoryCases(maker: FixtureMaker, chunk: number): void {
       expect(codeThrown(() => qb.postReceive({ region }))).toBe("INVALID_ARGUMENT");
     }),
   );
-  caseIf(phantom, `${maker.name} needs memory`, "phantom messages set bitmaps and touch no memory", () =>
-    withPair(maker, {}, async (pair) => {
-      const region = MemoryRegion.phantom(5 * chunk + 1);
-      const receive = pair.qb.postReceive({ region });
-      pair.qa.send(region);
-      await pair.run(receive.arrived);
-      expect(receive.bitmap.count()).toBe(6);
-      receive.complete();
-      const real = await sendOnce(pair, chunk, 90);
-      real.receive.complete();
-      expectArrived(real.to, real.from);
-    }),
+  caseIf(
+    phantom,
+    `${maker.name} needs memory`,
+    "phantom messages set bitmaps and touch no memory",
+    () =>
+      withPair(maker, {}, async (pair) => {
+        const region = MemoryRegion.phantom(5 * chunk + 1);
+        const receive = pair.qb.postReceive({ region });
+        pair.qa.send(region);
+        await pair.run(receive.arrived);
+        expect(receive.bitmap.count()).toBe(6);
+        receive.complete();
+        const real = await sendOnce(pair, chunk, 90);
+        real.receive.complete();
+        expectArrived(real.to, real.from);
+      }),
   );
 }

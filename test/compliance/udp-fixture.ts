@@ -1,5 +1,9 @@
 /** UDP between two contexts of this process as a compliance fixture: real time, bounded waits. */
-import { Context, type QueuePairAttributes, type UdpTransportOptions } from "../../src/sdk/index.ts";
+import {
+  Context,
+  type QueuePairAttributes,
+  type UdpTransportOptions,
+} from "../../src/sdk/index.ts";
 import type { FixtureMaker, FixtureOptions } from "./fixture.ts";
 
 /** A hang ends here; nothing is measured by it. */
@@ -8,7 +12,10 @@ const WAIT_MS_MAX = 60_000;
 async function withDeadline<T>(what: string, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not within ${WAIT_MS_MAX} ms: ${what}`)), WAIT_MS_MAX);
+    timer = setTimeout(
+      () => reject(new Error(`not within ${WAIT_MS_MAX} ms: ${what}`)),
+      WAIT_MS_MAX,
+    );
   });
   try {
     return await Promise.race([work, late]);
@@ -67,7 +74,10 @@ export function udpMaker(variant: UdpVariant): FixtureMaker {
         async until(what, condition) {
           let stopped = false;
           try {
-            await withDeadline(what, poll(condition, () => stopped));
+            await withDeadline(
+              what,
+              poll(condition, () => stopped),
+            );
           } finally {
             stopped = true;
           }
