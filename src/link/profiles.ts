@@ -113,9 +113,10 @@ export const PROFILES: readonly NamedProfile[] = [
   },
   {
     name: "demo-wan",
-    text: "rate 1gbit delay 12.5ms loss 0.1% duplicate 0.05% reorder 0.5%",
+    text: "rate 1gbit delay 12.5ms loss 1% duplicate 0.05% reorder 0.5%",
     about: "what the demo sends its file through: 25 ms round trip, every impairment at once",
-    source: "ours: the round trip of wan-3750km at a rate that any machine keeps up with",
+    source:
+      "ours: the round trip of wan-3750km, the loss of cscs-350km-8k, a rate that any machine keeps up with",
   },
 ];
 
