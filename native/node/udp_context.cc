@@ -4,6 +4,16 @@
 
 namespace sdr::node {
 
+void call_wake(Napi::Env env, Napi::Function wake, std::nullptr_t*, std::nullptr_t*) {
+  if (env == nullptr || wake.IsEmpty()) return;
+  napi_value receiver = nullptr;
+  napi_value result = nullptr;
+  if (napi_get_undefined(env, &receiver) != napi_ok) return;
+  if (napi_call_function(env, receiver, wake, 0, nullptr, &result) != napi_pending_exception) return;
+  napi_value thrown = nullptr;
+  if (napi_get_and_clear_last_exception(env, &thrown) == napi_ok) napi_fatal_exception(env, thrown);
+}
+
 Napi::Function UdpContextWrap::define(Napi::Env env) {
   return DefineClass(
       env, "NativeUdpContext",
@@ -27,7 +37,7 @@ UdpContextWrap::UdpContextWrap(const Napi::CallbackInfo& info) : Napi::ObjectWra
   options.allow_gso = given.Get("allowGso").ToBoolean();
   options.allow_gro = given.Get("allowGro").ToBoolean();
 
-  wake_ = Napi::ThreadSafeFunction::New(env, info[1].As<Napi::Function>(), "sdr-udp", 0, 1);
+  wake_ = WakeFunction::New(env, info[1].As<Napi::Function>(), "sdr-udp", 0, 1, nullptr);
   wake_.Unref(env);
   UdpError error;
   context_ = UdpContext::create(options, [wake = wake_] { wake.NonBlockingCall(); }, &error);

@@ -1,13 +1,18 @@
 // The UDP transport's context for JavaScript.
 #pragma once
 
-#include <set>
+#include <cstddef>
 
 #include "node/environment.h"
 #include "node/values.h"
 #include "sdr/udp.h"
 
 namespace sdr::node {
+
+// Calls `wake` on the JavaScript thread. What it throws is an uncaught exception of the program, as from a timer's callback;
+// in an environment that is being terminated the call simply does not happen.
+void call_wake(Napi::Env env, Napi::Function wake, std::nullptr_t* context, std::nullptr_t* data);
+using WakeFunction = Napi::TypedThreadSafeFunction<std::nullptr_t, std::nullptr_t, call_wake>;
 
 class UdpContextWrap : public Napi::ObjectWrap<UdpContextWrap> {
  public:
@@ -29,7 +34,7 @@ class UdpContextWrap : public Napi::ObjectWrap<UdpContextWrap> {
 
   std::shared_ptr<UdpContext> context_;
   std::unique_ptr<EventSlab> slab_;
-  Napi::ThreadSafeFunction wake_;
+  WakeFunction wake_;
   Environment* environment_ = nullptr;
 };
 
