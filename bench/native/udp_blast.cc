@@ -3,6 +3,7 @@
 //            kernel copy straight into its destination, with no header, checksum or bookkeeping. Goodput is what
 //            arrives in a window that begins with the first datagram.
 //   TCP      one stream, 256 KiB writes, reads into the same destination.
+// What lies in the destination is compared with what was sent, after the clock has stopped.
 //   engine   (with --engine) this product's channel threads, headers, checksums and bitmaps, without a policy: each
 //            packet goes once, the receiver tells what it is done with, and counts what was placed.
 //
@@ -42,6 +43,7 @@ namespace {
 constexpr size_t kDestinationBytes = 64u << 20;
 constexpr size_t kSendBytesMax = 65507;
 constexpr size_t kSegmentsMax = 64;
+constexpr uint8_t kFill = 0x5a;  // every byte sent; destinations begin with zeros
 constexpr uint64_t kEngineMessageBytes = 16u << 20;
 constexpr uint32_t kEngineSlots = 8;
 constexpr int kSocketBufferBytes = 16 << 20;
@@ -72,6 +74,12 @@ uint8_t* destination() {
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) die("mmap");
   return static_cast<uint8_t*>(memory);
+}
+
+void verify(const uint8_t* memory, size_t bytes) {
+  if (std::all_of(memory, memory + bytes, [](uint8_t byte) { return byte == kFill; })) return;
+  std::fprintf(stderr, "udp_blast: the destination does not hold what was sent\n");
+  std::exit(1);
 }
 
 int bound(int type, sockaddr_in* at) {
@@ -111,7 +119,7 @@ void blast(sockaddr_in to, uint32_t payload, uint64_t* sent) {
   if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) die("connect");
   set(fd, IPPROTO_UDP, UDP_SEGMENT, static_cast<int>(payload));
   const size_t burst = std::min(kSegmentsMax, kSendBytesMax / payload) * payload;
-  const std::vector<uint8_t> source(4u << 20, 0x5a);
+  const std::vector<uint8_t> source(4u << 20, kFill);
   size_t at = 0;
   while (true) {
     if (at + burst > source.size()) at = 0;
@@ -127,6 +135,7 @@ Measured take_udp(int fd, double seconds, const uint64_t* sent) {
   uint8_t* memory = destination();
   iovec iovs[kBatch];
   mmsghdr messages[kBatch] = {};
+  std::vector<uint32_t> lengths(kDestinationBytes / kBuffer);  // most ever placed in each buffer
   size_t at = 0;
   uint64_t bytes = 0, sent_before = 0;
   double begin = 0;
@@ -137,10 +146,14 @@ Measured take_udp(int fd, double seconds, const uint64_t* sent) {
       messages[i].msg_hdr.msg_iov = &iovs[i];
       messages[i].msg_hdr.msg_iovlen = 1;
     }
-    at += kBatch * kBuffer;
     const int count = recvmmsg(fd, messages, kBatch, MSG_WAITFORONE, nullptr);
     if (count < 0) die("recvmmsg");
-    for (int i = 0; i < count; i++) bytes += messages[i].msg_len;
+    for (int i = 0; i < count; i++) {
+      bytes += messages[i].msg_len;
+      uint32_t& most = lengths[at / kBuffer + static_cast<size_t>(i)];
+      most = std::max(most, messages[i].msg_len);
+    }
+    at += kBatch * kBuffer;
     const double now = now_s();
     if (begin == 0) {
       begin = now;
@@ -148,6 +161,7 @@ Measured take_udp(int fd, double seconds, const uint64_t* sent) {
       sent_before = __atomic_load_n(sent, __ATOMIC_RELAXED);
     } else if (now - begin >= seconds) {
       const uint64_t offered = __atomic_load_n(sent, __ATOMIC_RELAXED) - sent_before;
+      for (size_t i = 0; i < lengths.size(); i++) verify(memory + i * kBuffer, lengths[i]);
       munmap(memory, kDestinationBytes);
       return {static_cast<double>(bytes) * 8 / (now - begin) / 1e9, offered,
               offered > bytes ? offered - bytes : 0};
@@ -180,7 +194,7 @@ Measured tcp(const Options& options) {
   const auto send_all = [&] {
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0) die("connect");
-    const std::vector<uint8_t> source(256 * 1024, 0x5a);
+    const std::vector<uint8_t> source(256 * 1024, kFill);
     while (send(fd, source.data(), source.size(), MSG_NOSIGNAL) > 0) {
     }
   };
@@ -189,17 +203,20 @@ Measured tcp(const Options& options) {
     if (fd < 0) die("accept");
     uint8_t* memory = destination();
     constexpr size_t kRead = 1 << 20;
+    std::vector<uint32_t> lengths(kDestinationBytes / kRead);
     uint64_t bytes = 0;
     double begin = 0;
     for (size_t place = 0;; place = (place + kRead) % kDestinationBytes) {
       const ssize_t got = recv(fd, memory + place, kRead, 0);
       if (got <= 0) die("recv");
       bytes += static_cast<uint64_t>(got);
+      lengths[place / kRead] = std::max(lengths[place / kRead], static_cast<uint32_t>(got));
       const double now = now_s();
       if (begin == 0) {
         begin = now;
         bytes = 0;
       } else if (now - begin >= options.seconds) {
+        for (size_t i = 0; i < lengths.size(); i++) verify(memory + i * kRead, lengths[i]);
         close(fd);
         munmap(memory, kDestinationBytes);
         return {static_cast<double>(bytes) * 8 / (now - begin) / 1e9, bytes, 0};
@@ -267,7 +284,7 @@ void engine_send(const Options& options, int pipe_fd) {
   End end(options.payload, 1);
   const uint16_t port = exchange_port(pipe_fd, end.context->addresses()[0].port);
   end.context->connect(end.qp->id(), {{"127.0.0.1", port}}, 2, {}, 1);
-  std::vector<uint8_t> source(kEngineMessageBytes, 0x5a);
+  std::vector<uint8_t> source(kEngineMessageBytes, kFill);
   const auto region = std::make_shared<const sdr::Region>(sdr::Region{source.data(), source.size()});
   uint32_t posted = 0, injected = 0, done = 0;
   while (true) {
@@ -310,6 +327,7 @@ Measured engine_receive(const Options& options, int pipe_fd) {
     const sdr::QpCounters c = end.qp->counters();
     return (c.steps[SDR_STEP_PACKET] + c.steps[SDR_STEP_CHUNK] + c.steps[SDR_STEP_MESSAGE]) * options.payload;
   };
+  bool whole[kDestinationBytes / kEngineMessageBytes] = {};  // places where a message completed
   double begin = 0;
   uint64_t before = 0;
   uint32_t done_before = 0;
@@ -317,6 +335,7 @@ Measured engine_receive(const Options& options, int pipe_fd) {
     bool complete = false, quiet = true;
     end.wait([&](const sdr::Event& event, const uint8_t*) {
       quiet = false;
+      if (event.value == 1) whole[event.message % std::size(whole)] = true;
       newest = std::max(newest, event.message);
       complete |= event.message == done && event.value == 1;
     });
@@ -337,6 +356,8 @@ Measured engine_receive(const Options& options, int pipe_fd) {
     } else if (begin != 0 && now - begin >= options.seconds) {
       const uint64_t bytes = placed() - before;
       const uint64_t offered = (done - done_before) * kEngineMessageBytes;
+      for (size_t i = 0; i < std::size(whole); i++)
+        if (whole[i]) verify(memory + i * kEngineMessageBytes, kEngineMessageBytes);
       return {static_cast<double>(bytes) * 8 / (now - begin) / 1e9, offered, offered > bytes ? offered - bytes : 0};
     }
   }
@@ -388,7 +409,7 @@ int main(int argc, char** argv) {
     const Measured own = engine(options);
     std::printf(", \"engineGbps\": %.2f, \"engineLossFraction\": %.4f", own.gbps, fraction(own));
   }
-  std::printf("}\n");
+  std::printf(", \"verified\": true}\n");
   return 0;
 }
 

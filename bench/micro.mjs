@@ -1,0 +1,6 @@
+export async function measureMicro() {
+  return { results: [], requirements: [] };
+}
+export function microTables() {
+  return "";
+}
