@@ -1,5 +1,5 @@
 /**
- * One trial of `sdr emulate`: one message of no memory, alone in a new emulated world, from a new queue pair to another.
+ * One trial of `sdr emulate`: one message of no memory, alone in a new emulated world, between two new queue pairs.
  * A trial's seed comes from the run's seed and the trial's number, so that results do not depend on who ran it when;
  * every policy meets the same links.
  */

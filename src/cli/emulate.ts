@@ -157,9 +157,8 @@ async function run(options: object): Promise<void> {
     note(
       `${formatSize(bytes)} in ${chunks} chunks of ${packets} packets over ${describeLink(forward)}`,
     );
-    note(
-      `lossless ${formatTime(idealNs)}, bound ${boundNs === null ? "none" : formatTime(boundNs)}, ${trials} trials, seed ${seed}`,
-    );
+    const bound = boundNs === null ? "none" : formatTime(boundNs);
+    note(`lossless ${formatTime(idealNs)}, bound ${bound}, ${trials} trials, seed ${seed}`);
   }
   const total = trials * policies.length;
   const progress = new Progress({ label: "trials", total, format: String });

@@ -53,7 +53,10 @@ function inTheWay(name: string): SdrError {
   );
 }
 
-/** Whether such a file could be received now. The peer is told what is thrown: it names no folder. Errors: FILE (exists), NO_SPACE, NOT_FOUND, ACCESS_DENIED. */
+/**
+ * Whether such a file could be received now. The peer is told what is thrown: it names no folder.
+ * Errors: FILE (exists), NO_SPACE, NOT_FOUND, ACCESS_DENIED.
+ */
 export async function checkRoom({ folder, name, bytes, force }: SinkOptions): Promise<void> {
   const path = join(folder, name);
   if (await exists(path)) {
