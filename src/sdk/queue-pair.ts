@@ -33,7 +33,7 @@ import { ReceiveSide } from "./receive-side.ts";
 import type { MemoryRegion } from "./region.ts";
 import type { SendHandle, SendOptions } from "./send-handle.ts";
 import { SendSide } from "./send-side.ts";
-import { Deferred } from "./settle.ts";
+import { Deferred, watchAbort } from "./settle.ts";
 
 const RTT_GUESS_NS = 10e6; // until the connection's first pong
 const CLOSE_LINGER_NS_MIN = 2e6; // after CLOSE is queued, for it to leave
@@ -133,14 +133,13 @@ export class QueuePair implements QpListener, End, Disposable {
     this.watch.heard(nowNs);
     this.watch.ping(nowNs);
     this.act();
-    const { signal } = options;
-    const onAbort = () => this.fail(new SdrError("ABORTED", "connecting was aborted", ""));
-    if (signal?.aborted) onAbort();
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const stopWatching = watchAbort(options.signal, () =>
+      this.fail(new SdrError("ABORTED", "connecting was aborted", "")),
+    );
     try {
       await this.connecting.promise;
     } finally {
-      signal?.removeEventListener("abort", onAbort);
+      stopWatching();
     }
   }
 
@@ -164,12 +163,12 @@ export class QueuePair implements QpListener, End, Disposable {
   /** One-shot send of a region's bytes: waits for the CTS, injects everything once, ends. Unreliable by itself. */
   send(
     region: MemoryRegion,
-    options: { offset?: number; bytes?: number; immediate?: number } = {},
+    options: { offset?: number; bytes?: number; immediate?: number; signal?: AbortSignal } = {},
   ): SendHandle {
-    const { offset = 0, immediate } = options;
+    const { offset = 0, immediate, signal } = options;
     const bytes = options.bytes ?? region.bytes - offset;
     region.checkRange(offset, bytes);
-    const handle = this.startSend({ bytes, immediate });
+    const handle = this.startSend({ bytes, immediate, signal });
     handle.source = { region, offset };
     handle.driver = oneShot(handle);
     return handle;

@@ -8,7 +8,7 @@ import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import { STATUS } from "../transport/native.ts";
 import type { ReceiveSide } from "./receive-side.ts";
 import type { MemoryRegion } from "./region.ts";
-import { Deferred, News } from "./settle.ts";
+import { Deferred, News, watchAbort } from "./settle.ts";
 
 /** What drives a receive instead of the application. Called by the queue pair. */
 export interface ReceiveDriver {
@@ -33,6 +33,8 @@ export interface ReceiveOptions {
   /** Most bytes the sender may write. Default: the rest of the region. */
   readonly maxBytes?: number;
   readonly policy?: string;
+  /** Aborting gives the message up on both ends (ABORTED). */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ReceiveProgress {
@@ -60,24 +62,30 @@ export class ReceiveHandle implements Disposable {
   private readonly news: News;
   private readonly startSignal: Deferred<{ bytes: number }>;
   private readonly arrivedSignal: Deferred<void>;
+  private readonly stopWatching: () => void;
   private startImmediate: number | undefined;
   private ctsSent = 0;
   private arrivedNow = false;
   private view: ChunkBitmap;
 
   /** @internal Made by QueuePair.postReceive. */
-  constructor(side: ReceiveSide, message: number, options: Required<ReceiveOptions>) {
+  constructor(
+    side: ReceiveSide,
+    message: number,
+    options: ReceiveOptions & { readonly maxBytes: number },
+  ) {
     this.side = side;
     this.message = message;
     this.region = options.region;
-    this.offset = options.offset;
+    this.offset = options.offset ?? 0;
     this.maxBytes = options.maxBytes;
-    this.policy = options.policy;
+    this.policy = options.policy ?? "";
     const woken = () => side.end.userWoken();
     this.news = new News(woken);
     this.startSignal = new Deferred(woken);
     this.arrivedSignal = new Deferred(woken);
     this.view = this.makeView(this.maxBytes);
+    this.stopWatching = watchAbort(options.signal, () => this.abort());
   }
 
   /** Resolves with the true length when the sender began; rejects with what ended the message. */
@@ -145,6 +153,7 @@ export class ReceiveHandle implements Disposable {
     if (this.state === "completed" || this.state === "failed") return;
     if (this.arrivedNow) this.arrivedSignal.resolve();
     this.state = "completed";
+    this.stopWatching();
     this.side.complete(this);
     this.news.close();
     const early = new SdrError("CLOSED", `receive ${this.message} was completed early`, "");
@@ -223,6 +232,7 @@ export class ReceiveHandle implements Disposable {
     if (this.state === "failed") return;
     const lingering = this.state === "completed";
     this.state = "failed";
+    this.stopWatching();
     this.error = error;
     this.ctsAtNs = Number.POSITIVE_INFINITY;
     if (!lingering) this.side.complete(this);

@@ -42,7 +42,7 @@ export class ReceiveSide {
         "this queue pair does not receive",
         "create it with receiveEnabled",
       );
-    const { region, offset = 0, policy = "" } = options;
+    const { region, offset = 0 } = options;
     const maxBytes = options.maxBytes ?? region.bytes - offset;
     region.checkRange(offset, maxBytes);
     check(
@@ -68,7 +68,7 @@ export class ReceiveSide {
     if (status !== STATUS.ok) throw statusError(status, `receive ${message}`);
     this.next++;
     this.end.beginWaiting();
-    const handle = new ReceiveHandle(this, message, { region, offset, maxBytes, policy });
+    const handle = new ReceiveHandle(this, message, { ...options, maxBytes });
     this.handles.set(message, handle);
     handle.ctsAtNs = this.end.nowNs();
     queueMicrotask(() => this.end.act());

@@ -82,15 +82,15 @@ export function reliableWrite(
   options: WriteOptions = {},
 ): Transfer<WriteReport> {
   const region = toRegion(source);
-  const { offset = 0, immediate } = options;
+  const { offset = 0, immediate, signal } = options;
   const bytes = options.bytes ?? region.bytes - offset;
-  checkRange(region, offset, bytes);
-  const handle = qp.startSend({ bytes, immediate, policy: policy.name });
+  region.checkRange(offset, bytes);
+  const handle = qp.startSend({ bytes, immediate, policy: policy.name, signal });
   handle.source = { region, offset };
   const driver = new ReliableSend(qp, handle, policy, options);
   handle.driver = driver;
   qp.act();
-  return transfer(handle.message, driver, options, (reason) => handle.abort(reason));
+  return transfer(driver, handle);
 }
 
 /**
@@ -104,33 +104,16 @@ export function reliableReceive(
   options: TransferOptions = {},
 ): Transfer<ReceiveReport> {
   const region = toRegion(target);
-  const { offset = 0 } = options;
+  const { offset = 0, signal } = options;
   const maxBytes = options.bytes ?? region.bytes - offset;
-  const handle = qp.postReceive({ region, offset, maxBytes, policy: policy.name });
+  const handle = qp.postReceive({ region, offset, maxBytes, policy: policy.name, signal });
   const driver = new ReliableReceive(qp, handle, policy, options);
   handle.driver = driver;
-  return transfer(handle.message, driver, options, (reason) => handle.abort(reason));
+  return transfer(driver, handle);
 }
 
 function toRegion(memory: MemoryRegion | BufferSource): MemoryRegion {
   return memory instanceof MemoryRegion ? memory : MemoryRegion.register(memory);
-}
-
-function checkRange(region: MemoryRegion, offset: number, bytes: number): void {
-  void region.native; // throws when closed
-  if (
-    Number.isSafeInteger(offset) &&
-    Number.isSafeInteger(bytes) &&
-    offset >= 0 &&
-    bytes >= 0 &&
-    offset + bytes <= region.bytes
-  )
-    return;
-  throw new SdrError(
-    "INVALID_ARGUMENT",
-    `bytes ${offset} to ${offset + bytes} are beyond the region's ${region.bytes}`,
-    "stay within the region",
-  );
 }
 
 interface Watched<Report> {
@@ -140,23 +123,13 @@ interface Watched<Report> {
 }
 
 function transfer<Report>(
-  message: number,
   watched: Watched<Report>,
-  options: TransferOptions,
-  abort: (reason?: SdrError) => void,
+  handle: SendHandle | ReceiveHandle,
 ): Transfer<Report> {
-  const { signal } = options;
-  const onAbort = () => abort();
-  if (signal?.aborted) queueMicrotask(onAbort);
-  signal?.addEventListener("abort", onAbort, { once: true });
-  const promise = watched.result.promise.finally(() =>
-    signal?.removeEventListener("abort", onAbort),
-  );
-  promise.catch(() => {});
-  return Object.assign(promise, {
-    message,
+  return Object.assign(watched.result.promise, {
+    message: handle.message,
     progress: () => watched.news.watch(() => watched.progress()),
-    abort: () => abort(),
+    abort: () => handle.abort(),
   });
 }
 

@@ -9,7 +9,7 @@ import type { ChunkRange } from "../reliability/policy.ts";
 import { STATUS } from "../transport/native.ts";
 import type { MemoryRegion } from "./region.ts";
 import type { SendSide } from "./send-side.ts";
-import { Deferred } from "./settle.ts";
+import { Deferred, watchAbort } from "./settle.ts";
 
 export interface ContinueRequest {
   readonly region: MemoryRegion;
@@ -40,6 +40,8 @@ export interface SendOptions {
   readonly immediate?: number | undefined;
   /** Name of the policy at work, "" for none; the receiver's must be the same. */
   readonly policy?: string;
+  /** Aborting gives the message up on both ends (ABORTED). */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export class SendHandle {
@@ -59,6 +61,8 @@ export class SendHandle {
   private readonly side: SendSide;
   private readonly readySignal: Deferred<void>;
   private readonly endSignal: Deferred<void>;
+  private readonly stopWatching: () => void;
+  private roomSignal: Deferred<void> | undefined;
   private outstanding = 0;
   private ending = false;
 
@@ -72,6 +76,7 @@ export class SendHandle {
     this.policy = options.policy ?? "";
     this.readySignal = new Deferred(() => side.end.userWoken());
     this.endSignal = new Deferred(() => side.end.userWoken());
+    this.stopWatching = watchAbort(options.signal, () => this.abort());
   }
 
   /** Resolves when the receiver is ready; rejects with what ended the message before. */
@@ -84,7 +89,19 @@ export class SendHandle {
     return this.endSignal.promise;
   }
 
-  /** Injects chunks. "busy": no room now, try again after some were injected. Throws CLOSED before ready or after end. */
+  /** Resolves when something of this message has been injected since, so that continue() may have room again. */
+  get room(): Promise<void> {
+    if (this.outstanding === 0) return Promise.resolve();
+    this.roomSignal ??= new Deferred(() => this.side.end.userWoken());
+    return this.roomSignal.promise;
+  }
+
+  private wakeRoom(): void {
+    this.roomSignal?.resolve();
+    this.roomSignal = undefined;
+  }
+
+  /** Injects chunks. "busy": no room now, await `room` and try again. Throws CLOSED before ready or after end. */
   continue(request: ContinueRequest): "ok" | "busy" {
     if (this.state !== "open" || this.ending)
       throw new SdrError(
@@ -160,6 +177,7 @@ export class SendHandle {
   /** @internal */
   handleInjected(first: number, count: number, nowNs: number): void {
     this.outstanding--;
+    this.wakeRoom();
     this.driver?.injected(first, count, nowNs);
     if (this.ending && this.outstanding === 0) this.finish();
   }
@@ -168,6 +186,8 @@ export class SendHandle {
   finish(): void {
     if (this.state === "ended" || this.state === "failed") return;
     this.state = "ended";
+    this.stopWatching();
+    this.wakeRoom();
     this.side.release(this, undefined);
     this.endSignal.resolve();
   }
@@ -176,6 +196,8 @@ export class SendHandle {
   fail(error: SdrError): void {
     if (this.state === "ended" || this.state === "failed") return;
     this.state = "failed";
+    this.stopWatching();
+    this.wakeRoom();
     this.error = error;
     this.side.release(this, error);
     this.readySignal.reject(error);

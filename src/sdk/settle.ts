@@ -68,3 +68,11 @@ export class News {
     }
   }
 }
+
+/** Calls `onAbort` when `signal` is aborted, soon if it already is. The result stops the watching. */
+export function watchAbort(signal: AbortSignal | undefined, onAbort: () => void): () => void {
+  if (signal === undefined) return () => {};
+  if (signal.aborted) queueMicrotask(onAbort);
+  else signal.addEventListener("abort", onAbort, { once: true });
+  return () => signal.removeEventListener("abort", onAbort);
+}
