@@ -47,7 +47,10 @@ export const FRAME_KINDS = {
   close: 8,
 } as const;
 
-/** The receiver is ready: `maxBytes` may be written; `policy` is its policy's name, "" for none. Repeated until START. */
+/**
+ * The receiver is ready: `maxBytes` may be written; `policy` is its policy's name, "" for none.
+ * Repeated until START.
+ */
 export interface CtsFrame {
   readonly kind: "cts";
   readonly message: number;
@@ -55,7 +58,10 @@ export interface CtsFrame {
   readonly policy: string;
 }
 
-/** The sender begins: the true length, its policy, the whole user immediate if there is one. Repeated until heard of. */
+/**
+ * The sender begins: the true length, its policy, the whole user immediate if there is one.
+ * The answer to every CTS of the message.
+ */
 export interface StartFrame {
   readonly kind: "start";
   readonly message: number;
@@ -92,7 +98,10 @@ export interface DoneFrame {
   readonly message: number;
 }
 
-/** Keep-alive and RTT probe. `timeNs` is the pinger's clock, echoed as is; `padding` zero bytes check the path's MTU. */
+/**
+ * Keep-alive and RTT probe. `timeNs` is the pinger's clock, echoed as is; `padding` zero bytes check the
+ * path's MTU.
+ */
 export interface PingFrame {
   readonly kind: "ping" | "pong";
   readonly timeNs: number;

@@ -113,7 +113,10 @@ export interface ReceiveSession {
 }
 
 export interface Policy {
-  /** Canonical text including parameters, e.g. "sr-rto" or "ec-mds(32,8)"; both ends must agree on it. At most 64 bytes. */
+  /**
+   * Canonical text including parameters, e.g. "sr-rto" or "sr-rto(alpha=1)"; both ends must agree on it.
+   * At most 64 bytes.
+   */
   readonly name: string;
   createSender(params: SessionParams): SendSession;
   createReceiver(params: SessionParams): ReceiveSession;

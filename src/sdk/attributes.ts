@@ -116,7 +116,7 @@ export function resolveAttributes(
   if (maxMessageBytes > addressable) {
     throw new SdrError(
       "TOO_LARGE",
-      `maxMessageBytes ${maxMessageBytes} does not fit ${split[1]} packet bits of ${packetBytes} B packets (${addressable} B)`,
+      `maxMessageBytes ${maxMessageBytes} is above the ${addressable} B of ${split[1]} packet bits at ${packetBytes} B`,
       `use split [${splitFor(maxMessageBytes, packetBytes).join(", ")}] or larger packets`,
     );
   }

@@ -107,7 +107,10 @@ export class QueuePair implements QpListener, End, Disposable {
     return this.state === "connected";
   }
 
-  /** Opaque bytes for the peer's connect, to be exchanged out of band. Holds this end's key: keep it between the two. */
+  /**
+   * Opaque bytes for the peer's connect, to be exchanged out of band. They hold this end's key: keep them between
+   * the two.
+   */
   info(): Uint8Array {
     this.checkOpen();
     return encodeInfo(this.attributes, this.capabilities.receiveBufferBytes, this.half.info());

@@ -7,13 +7,7 @@ import { isIP } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { check, SdrError } from "../base/errors.ts";
 import type { LinkProfile } from "../link/profile.ts";
-import {
-  addon,
-  type NativeQp,
-  type NativeQpConfig,
-  type NativeUdpContext,
-  STATUS,
-} from "./native.ts";
+import { addon, type NativeQpConfig, type NativeUdpContext, STATUS } from "./native.ts";
 import {
   type Capabilities,
   createNativeQp,

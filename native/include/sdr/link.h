@@ -15,7 +15,18 @@ namespace sdr {
 
 // What a packet carries; "drop the n-th packet of kind k" and the counters tell them apart.
 // Values 1.. equal the control frame kinds of src/reliability/frames.ts (the first frame in a datagram).
-enum class PacketKind : uint8_t { data = 0, cts = 1, start = 2, ack = 3, nack = 4, done = 5, ping = 6, pong = 7, close = 8, other = 9 };
+enum class PacketKind : uint8_t {
+  data = 0,
+  cts = 1,
+  start = 2,
+  ack = 3,
+  nack = 4,
+  done = 5,
+  ping = 6,
+  pong = 7,
+  close = 8,
+  other = 9
+};
 inline constexpr size_t kPacketKinds = 10;
 
 enum class Distribution : uint8_t { uniform = 0, normal = 1, pareto = 2, paretonormal = 3 };
@@ -41,8 +52,10 @@ struct LinkConfig {
   LossModel loss = LossModel::none;
   double loss_probability = 0, loss_correlation = 0;
   double ge_p = 0, ge_r = 0, ge_loss_bad = 1, ge_loss_good = 0;  // netem gemodel p r 1-h 1-k
-  std::vector<std::pair<uint32_t, double>> loss_by_size;  // (payload bytes, probability), ascending; log p linear in bytes between, clamped outside
-  std::shared_ptr<const std::vector<uint8_t>> loss_trace;  // one byte a data packet, non-zero = lost; repeats; other kinds pass
+  // (payload bytes, probability), ascending; log p linear in bytes between, clamped outside
+  std::vector<std::pair<uint32_t, double>> loss_by_size;
+  // one byte a data packet, non-zero = lost; repeats; other kinds pass
+  std::shared_ptr<const std::vector<uint8_t>> loss_trace;
   double duplicate_probability = 0, duplicate_correlation = 0;
   double corrupt_probability = 0, corrupt_correlation = 0;
   double reorder_probability = 0, reorder_correlation = 0;  // such a packet skips the delay, as in netem

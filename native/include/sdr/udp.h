@@ -58,7 +58,8 @@ class UdpContext {
   // Monotonic nanoseconds since the context was made: the time base of all its events.
   int64_t now_ns() const;
 
-  // `receive_key`: datagrams with any other key are not this queue pair's. geometry.channels must equal options.channels.
+  // `receive_key`: datagrams with any other key are not this queue pair's. geometry.channels must
+  // equal options.channels.
   QueuePair* create_qp(const QpConfig& config, uint64_t receive_key, sdr_status* status);
   // `link` impairs what this end sends, decided per packet, delayed by descriptor without copying payload.
   sdr_status connect(uint32_t qp, const std::vector<UdpAddress>& peer, uint64_t send_key, const LinkConfig& link,
