@@ -212,13 +212,15 @@ async function runAll(settings: Settings, folder: string, signal: AbortSignal): 
 
 async function run(options: object): Promise<void> {
   const settings = usage(() => read(options));
-  const folder = await mkdtemp(join(tmpdir(), "sdr-demo-"));
-  try {
-    const intact = await interruptible((signal) => runAll(settings, folder, signal));
-    if (!intact) throw new SdrError("INTEGRITY", "a copy differs from the file", "report this");
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  await interruptible(async (signal) => {
+    const folder = await mkdtemp(join(tmpdir(), "sdr-demo-"));
+    try {
+      const intact = await runAll(settings, folder, signal);
+      if (!intact) throw new SdrError("INTEGRITY", "a copy differs from the file", "report this");
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
 }
 
 export function demoCommand(): Command {

@@ -150,6 +150,10 @@ function firstFailure(results: ReadonlyMap<string, Float64Array>): SdrError | un
 
 async function run(options: object): Promise<void> {
   const settings = usage(() => read(options as Texts));
+  await interruptible((signal) => emulate(settings, signal));
+}
+
+async function emulate(settings: Settings, signal: AbortSignal): Promise<void> {
   const { setting, policies, trials, jobs, linkText, reverseText, json } = settings;
   const { chunks, packets, idealNs, boundNs } = referenceLines(setting);
   const { bytes, forward, seed } = setting;
@@ -162,15 +166,10 @@ async function run(options: object): Promise<void> {
   }
   const total = trials * policies.length;
   const progress = new Progress({ label: "trials", total, format: String });
-  const rows = await interruptible((signal) =>
-    runJobs(setting, {
-      policies,
-      trials,
-      jobs,
-      signal,
-      onProgress: (done) => progress.update(done),
-    }),
-  ).finally(() => progress.end());
+  const onProgress = (done: number) => progress.update(done);
+  const rows = await runJobs(setting, { policies, trials, jobs, signal, onProgress }).finally(() =>
+    progress.end(),
+  );
   const results = policies.map((policy) =>
     resultOf(policy, rows.get(policy) as Float64Array, settings, idealNs),
   );
