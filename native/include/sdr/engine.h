@@ -140,12 +140,9 @@ void sdr_rx_leave(sdr_rx* rx, uint32_t worker);
  * Returns NULL with *why set (LATE, BAD_*, DUPLICATE) when it must not be placed; a phantom
  * receive returns NULL with *why = SDR_STEP_PACKET. Does not count. */
 void* sdr_rx_place(sdr_rx* rx, const sdr_completion* completion, sdr_step* why);
-/* Counts, in sdr_rx_step's stead, a completion that sdr_rx_place or the transport itself refused. It must not be
- * stepped: its payload was not placed, and a slot that was inert then may be posted by the time of the step. */
-void sdr_rx_refuse(sdr_rx *rx, uint32_t worker, sdr_step why);
 /* Counts, in sdr_rx_step's stead, a completion that sdr_rx_place or the transport itself refused. It
  * must not be stepped: its payload was not placed, and a slot that was inert then may be posted by
- * the time of the step. */
+ * the time of the step. `worker` and `why` out of range trap. */
 void sdr_rx_refuse(sdr_rx* rx, uint32_t worker, sdr_step why);
 /* The message number that holds this slot now, or UINT32_MAX (inert or out of range). */
 uint32_t sdr_rx_slot_message(const sdr_rx* rx, uint32_t slot);
