@@ -1,12 +1,15 @@
 /**
  * Messages given up at this end, until the peer confirms that it knows: their CLOSE is repeated, as any control frame
- * may be lost. Bounded: at most `most` messages, each a limited number of times.
+ * may be lost. A peer that has gone silent meanwhile is noticed as for any other answer it owes.
  */
 import type { SdrError } from "../base/errors.ts";
 import type { CloseFrame } from "../reliability/frames.ts";
-import { closeFrame, type End, remember } from "./end.ts";
+import { closeFrame, type End } from "./end.ts";
 
-const REPEATS_MAX = 24;
+/** Messages whose end the peer has not confirmed; with so many, nothing new is posted. */
+const GOODBYES_MAX = 1024;
+/** Doublings of the interval; it has reached its most long before. */
+const DOUBLINGS_MAX = 24;
 const INTERVAL_NS_MAX = 250e6;
 
 interface Goodbye {
@@ -27,8 +30,15 @@ export class Goodbyes {
 
   /** Tells the peer now, and again until confirmed. */
   add(message: number, error: SdrError): void {
-    const goodbye = { error, repeats: 0, atNs: this.end.nowNs() };
-    remember(this.waiting, message, goodbye, this.end.attributes.maxMessages);
+    this.waiting.set(message, { error, repeats: 0, atNs: this.end.nowNs() });
+  }
+
+  get isEmpty(): boolean {
+    return this.waiting.size === 0;
+  }
+
+  get isFull(): boolean {
+    return this.waiting.size >= GOODBYES_MAX;
   }
 
   confirm(message: number): void {
@@ -49,10 +59,10 @@ export class Goodbyes {
     for (const [message, goodbye] of this.waiting) {
       if (goodbye.atNs > nowNs) continue;
       this.end.writer.write(closeFrame(message, this.scope, goodbye.error));
-      if (goodbye.repeats === REPEATS_MAX) this.waiting.delete(message);
       const { rtoFloorNs } = this.end.attributes;
       const rttNs = Math.max(rtoFloorNs, 1.5 * this.end.path.rttNs);
-      const waitNs = Math.min(rttNs * 2 ** goodbye.repeats++, Math.max(rttNs, INTERVAL_NS_MAX));
+      const doublings = Math.min(goodbye.repeats++, DOUBLINGS_MAX);
+      const waitNs = Math.min(rttNs * 2 ** doublings, Math.max(rttNs, INTERVAL_NS_MAX));
       goodbye.atNs = nowNs + Math.ceil(waitNs);
     }
   }

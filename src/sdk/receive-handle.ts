@@ -151,12 +151,13 @@ export class ReceiveHandle implements Disposable {
    */
   complete(): void {
     if (this.state === "completed" || this.state === "failed") return;
+    const early = new SdrError("CLOSED", `receive ${this.message} was completed early`, "");
     if (this.arrivedNow) this.arrivedSignal.resolve();
+    if (this.state === "posted") this.side.giveUp(this, early);
     this.state = "completed";
     this.stopWatching();
     this.side.complete(this);
     this.news.close();
-    const early = new SdrError("CLOSED", `receive ${this.message} was completed early`, "");
     this.startSignal.reject(early);
     this.arrivedSignal.reject(early);
   }

@@ -25,7 +25,7 @@ export class ReceiveSide {
   /** A receive is not completed yet. */
   get isWaiting(): boolean {
     for (const handle of this.handles.values()) if (handle.isActive) return true;
-    return false;
+    return !this.goodbyes.isEmpty;
   }
 
   /** A final ACK is not confirmed yet. */
@@ -63,6 +63,12 @@ export class ReceiveSide {
         `all ${maxMessages} receive slots are in use; message ${before.message} is not completed`,
         "complete an earlier receive, or raise maxMessages",
       );
+    if (this.goodbyes.isFull)
+      throw new SdrError(
+        "BUSY",
+        "the peer has not confirmed the end of too many receives that were given up",
+        "wait until it has",
+      );
     const message = this.next;
     const status = this.end.native.postReceive(message, region.native, offset, maxBytes);
     if (status !== STATUS.ok) throw statusError(status, `receive ${message}`);
@@ -73,6 +79,13 @@ export class ReceiveSide {
     handle.ctsAtNs = this.end.nowNs();
     queueMicrotask(() => this.end.act());
     return handle;
+  }
+
+  /** Completed before its sender was heard of: it may wait for the CTS, which nobody repeats any more. */
+  giveUp(handle: ReceiveHandle, error: SdrError): void {
+    if (!this.end.isConnected) return;
+    this.goodbyes.add(handle.message, error);
+    queueMicrotask(() => this.end.act());
   }
 
   /** The slot becomes inert; the handle stays while its driver lingers. */
@@ -132,7 +145,8 @@ export class ReceiveSide {
 
   /** The sender gave the message up; it repeats that until it hears so. */
   handleClose(message: number, reason: SdrError): void {
-    this.handles.get(message)?.fail(reason);
+    const handle = this.handles.get(message);
+    if (handle?.isActive) handle.fail(reason);
     this.end.writer.write(closeFrame(message, "receive", reason));
   }
 

@@ -17,6 +17,11 @@ const QUEUE_BYTES_MAX = 4 << 20;
 const QUEUE_AHEAD_NS = 2e6;
 const QUEUE_AHEAD_VIRTUAL_NS = 40_000;
 const WORK_CHUNKS_MAX = 64;
+/** Messages not posted yet that the receiver may have given up; it is not told of more, and so repeats them. */
+const REFUSALS_MAX = 4096;
+const FAILURES_MAX = 4096;
+
+const GIVEN_UP = new SdrError("ABORTED", "the message was given up", "");
 
 interface Work {
   readonly handle: SendHandle;
@@ -24,18 +29,17 @@ interface Work {
   readonly count: number;
 }
 
-interface Ended {
-  readonly handle: SendHandle;
-  readonly error: SdrError | undefined;
-}
-
 export class SendSide {
   readonly end: End;
   private readonly handles = new Map<number, SendHandle>();
-  /** The last `maxMessages` that ended, to answer a receiver that has not heard. */
-  private readonly ended = new Map<number, Ended>();
+  /** The last `maxMessages` that ended well, to answer a receiver that has not heard. */
+  private readonly ended = new Map<number, SendHandle>();
+  /** Why messages failed, the last FAILURES_MAX of them: their receives may be posted much later. */
+  private readonly failures = new Map<number, SdrError>();
   /** CTS of messages not posted yet; at most `maxMessages` ahead. */
   private readonly clearances = new Map<number, CtsFrame>();
+  /** Why the receiver has given up messages that are not posted here yet. */
+  private readonly refusals = new Map<number, SdrError>();
   private readonly work = new Map<number, Work>();
   private readonly goodbyes: Goodbyes;
   private workChunks = 0;
@@ -48,7 +52,7 @@ export class SendSide {
   }
 
   get isWaiting(): boolean {
-    return this.handles.size > 0;
+    return this.handles.size > 0 || !this.goodbyes.isEmpty;
   }
 
   /** Messages that share the window. */
@@ -84,6 +88,12 @@ export class SendSide {
         `message of ${bytes} B is above maxMessageBytes ${maxMessageBytes}`,
         "raise maxMessageBytes (and the split), or send several messages",
       );
+    if (this.goodbyes.isFull)
+      throw new SdrError(
+        "BUSY",
+        "the peer has not confirmed the end of too many sends that were given up",
+        "wait until it has",
+      );
     if (this.handles.has(this.next - maxMessages))
       throw new SdrError(
         "BUSY",
@@ -97,7 +107,10 @@ export class SendSide {
     this.end.beginWaiting();
     this.handles.set(handle.message, handle);
     const clearance = this.clearances.get(handle.message);
-    if (clearance !== undefined) queueMicrotask(() => this.applyClearance(handle, clearance));
+    const refusal = this.refusals.get(handle.message);
+    this.refusals.delete(handle.message);
+    if (refusal !== undefined) queueMicrotask(() => handle.fail(refusal));
+    else if (clearance !== undefined) queueMicrotask(() => this.applyClearance(handle, clearance));
     return handle;
   }
 
@@ -140,7 +153,8 @@ export class SendSide {
     }
     this.handles.delete(handle.message);
     this.clearances.delete(handle.message);
-    remember(this.ended, handle.message, { handle, error }, this.end.attributes.maxMessages);
+    if (error !== undefined) remember(this.failures, handle.message, error, FAILURES_MAX);
+    else remember(this.ended, handle.message, handle, this.end.attributes.maxMessages);
   }
 
   abort(handle: SendHandle, error: SdrError): void {
@@ -188,7 +202,15 @@ export class SendSide {
   /** The receiver gave the message up, or knows that this end did. */
   handleClose(message: number, reason: SdrError): void {
     this.goodbyes.confirm(message);
-    this.handles.get(message)?.fail(reason);
+    if (message >= this.next) {
+      if (this.refusals.size >= REFUSALS_MAX) return;
+      this.refusals.set(message, reason);
+      this.clearances.delete(message);
+    }
+    const handle = this.handles.get(message);
+    // A one-shot that has begun goes on when its receive is completed early; nothing is waited for.
+    const goesOn = reason.code === "CLOSED" && handle?.state === "open" && handle.policy === "";
+    if (!goesOn) handle?.fail(reason);
     this.end.writer.write({ kind: "done", message });
   }
 
@@ -199,11 +221,20 @@ export class SendSide {
 
   /** The receiver still talks of a message that has ended here. */
   private answer(message: number, wantsStart: boolean): void {
+    if (message >= this.next) return;
+    const { writer } = this.end;
     const ended = this.ended.get(message);
-    if (ended === undefined) return;
-    if (ended.error !== undefined) this.end.writer.write(closeFrame(message, "send", ended.error));
-    else if (wantsStart) this.writeStart(ended.handle);
-    else this.end.writer.write({ kind: "done", message });
+    const error = this.failures.get(message);
+    if (error !== undefined) {
+      writer.write(closeFrame(message, "send", error));
+    } else if (ended !== undefined && wantsStart) {
+      this.writeStart(ended);
+    } else {
+      writer.write({ kind: "done", message });
+      // Forgotten: a receiver that has all of it takes the DONE. For another it must have been given up, as no later
+      // message could have used its slot.
+      if (ended === undefined) writer.write(closeFrame(message, "send", GIVEN_UP));
+    }
   }
 
   handleTimeout(nowNs: number): void {

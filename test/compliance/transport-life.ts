@@ -185,20 +185,20 @@ function goneCases(maker: FixtureMaker, chunk: number): void {
     }));
 
   test("an idle connection outlives silence, and works after it", () =>
-    withPair(maker, { attributes: { peerTimeoutNs: 20e6 } }, async (pair) => {
-      const waitUntilNs = pair.a.nowNs() + 60e6;
-      await pair.until("three timeouts of silence", () => pair.a.nowNs() >= waitUntilNs);
+    withPair(maker, { attributes: { peerTimeoutNs: 150e6 } }, async (pair) => {
+      const waitUntilNs = pair.a.nowNs() + 320e6;
+      await pair.until("two timeouts of silence", () => pair.a.nowNs() >= waitUntilNs);
       const { from, to, write, receive } = transferOf(pair, bytes);
       await pair.run(Promise.all([write, receive]));
       expectArrived(to, from);
     }));
 
   test("a receive that waits longer than the peer timeout for its send is kept alive by probes", () =>
-    withPair(maker, { attributes: { peerTimeoutNs: 20e6 } }, async (pair) => {
+    withPair(maker, { attributes: { peerTimeoutNs: 150e6 } }, async (pair) => {
       const [from, to] = [source(bytes, 82), target(bytes)];
       const receive = reliableReceive(pair.qb, to.region, policy, { offset: to.offset, bytes });
-      const waitUntilNs = pair.a.nowNs() + 60e6;
-      await pair.until("three timeouts", () => pair.a.nowNs() >= waitUntilNs);
+      const waitUntilNs = pair.a.nowNs() + 320e6;
+      await pair.until("two timeouts", () => pair.a.nowNs() >= waitUntilNs);
       const { offset } = from;
       await pair.run(
         Promise.all([receive, reliableWrite(pair.qa, from.region, policy, { offset, bytes })]),
@@ -302,6 +302,64 @@ function abortCases(maker: FixtureMaker, chunk: number): void {
       });
     },
   );
+
+  test.each([1, 40])(
+    "%i receives given up before their sends are posted end the sends when they are",
+    (count) =>
+      withPair(maker, {}, async (pair) => {
+        const [from, to] = [source(chunk, 91), target(chunk)];
+        const { offset, bytes } = from;
+        for (let i = 0; i < count; i++) {
+          const receive = reliableReceive(pair.qb, to.region, policy, { offset, bytes });
+          receive.abort();
+          expect(await pair.run(codeOf(receive))).toBe("ABORTED");
+        }
+        await pair.until("the sender to be told", () => pair.qa.counters().controlReceived > 2);
+        for (let i = 0; i < count; i++) {
+          const write = reliableWrite(pair.qa, from.region, policy, { offset, bytes });
+          expect(await pair.run(codeOf(write)), `send ${i}`).toBe("ABORTED");
+        }
+        const next = transferOf(pair, chunk + 1);
+        await pair.run(Promise.all([next.write, next.receive]));
+        expectArrived(next.to, next.from);
+      }),
+  );
+
+  test.each([1, 40])(
+    "%i sends given up before their receives are posted end the receives when they are",
+    (count) =>
+      withPair(maker, {}, async (pair) => {
+        const [from, to] = [source(chunk, 92), target(chunk)];
+        const { offset, bytes } = from;
+        for (let i = 0; i < count; i++) {
+          const write = reliableWrite(pair.qa, from.region, policy, { offset, bytes });
+          write.abort();
+          expect(await pair.run(codeOf(write))).toBe("ABORTED");
+        }
+        for (let i = 0; i < count; i++) {
+          const receive = reliableReceive(pair.qb, to.region, policy, { offset, bytes });
+          expect(await pair.run(codeOf(receive)), `receive ${i}`).toBe("ABORTED");
+        }
+        const next = transferOf(pair, chunk + 1);
+        await pair.run(Promise.all([next.write, next.receive]));
+        expectArrived(next.to, next.from);
+      }),
+  );
+
+  test("a receive completed before its send began ends the send, CLOSED", () =>
+    withPair(maker, { backward: "drop cts 1-1000" }, async (pair) => {
+      const [from, to] = [source(chunk, 93), target(chunk)];
+      const send = pair.qa.send(from.region, { offset: from.offset, bytes: from.bytes });
+      const { region, offset, bytes } = to;
+      const receive = pair.qb.postReceive({ region, offset, maxBytes: bytes });
+      const codes = Promise.all([codeOf(send.injected), codeOf(receive.arrived)]);
+      receive.complete();
+      expect(await pair.run(codes)).toEqual(["CLOSED", "CLOSED"]);
+      pair.qb.setLink({});
+      const next = transferOf(pair, chunk + 1);
+      await pair.run(Promise.all([next.write, next.receive]));
+      expectArrived(next.to, next.from);
+    }));
 
   test("a signal that is aborted already ends the transfer at once, and the next message works", () =>
     withPair(maker, {}, async (pair) => {
