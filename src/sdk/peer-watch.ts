@@ -45,6 +45,12 @@ export class PeerWatch {
     if (nowNs > this.aliveNs) this.aliveNs = nowNs;
   }
 
+  /** Looks come late when this end's thread was busy: that time is not held against the peer, which was not probed. */
+  look(nowNs: number): void {
+    const lateNs = nowNs - this.nextNs();
+    if (lateNs > 0) this.heard(this.aliveNs + lateNs);
+  }
+
   isSilent(nowNs: number): boolean {
     return nowNs >= this.aliveNs + this.peerTimeoutNs;
   }

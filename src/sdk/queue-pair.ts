@@ -339,6 +339,7 @@ export class QueuePair implements QpListener, End, Disposable {
     this.receives.handleTimeout(nowNs);
     if (!this.isWaiting) return;
     this.watch.heard(this.native.lastHeardNs());
+    this.watch.look(nowNs);
     if (this.watch.isSilent(nowNs)) this.fail(this.watch.unreachable());
     else if (this.watch.isPingDue(nowNs)) this.watch.ping(nowNs);
   }
