@@ -32,7 +32,10 @@ interface Work {
 export class SendSide {
   readonly end: End;
   private readonly handles = new Map<number, SendHandle>();
-  /** The last `maxMessages` that ended well, to answer a receiver that has not heard. */
+  /**
+   * Messages that ended well, to answer a receiver that has not heard. While the receiver holds one's slot, only those
+   * that share the table with it, before and behind, can end: fewer than two tables full.
+   */
   private readonly ended = new Map<number, SendHandle>();
   /** Why messages failed, the last FAILURES_MAX of them: their receives may be posted much later. */
   private readonly failures = new Map<number, SdrError>();
@@ -154,7 +157,7 @@ export class SendSide {
     this.handles.delete(handle.message);
     this.clearances.delete(handle.message);
     if (error !== undefined) remember(this.failures, handle.message, error, FAILURES_MAX);
-    else remember(this.ended, handle.message, handle, this.end.attributes.maxMessages);
+    else remember(this.ended, handle.message, handle, 2 * this.end.attributes.maxMessages);
   }
 
   abort(handle: SendHandle, error: SdrError): void {

@@ -337,8 +337,8 @@ function attributesOf(scenario: Scenario) {
 
 /** What no fault of a path may bring about. */
 function checkCounters(qp: QueuePair): void {
-  const { badQueue, badSlot, badPacket, badLength, framesMalformed, badKey } = qp.counters();
-  const odd = { badQueue, badSlot, badPacket, badLength, framesMalformed, badKey };
+  const { badQueue, badSlot, badPacket, badLength, framesMalformed, malformed } = qp.counters();
+  const odd = { badQueue, badSlot, badPacket, badLength, framesMalformed, malformed };
   for (const [name, count] of Object.entries(odd))
     if (count > 0) throw new Error(`${count} counted as ${name}, which no link causes`);
 }
