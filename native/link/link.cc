@@ -96,7 +96,10 @@ bool LinkConfig::is_valid() const {
     return false;
   if (distribution > Distribution::paretonormal || loss > LossModel::trace) return false;
   if (loss == LossModel::by_size && !is_valid_size_table(loss_by_size)) return false;
-  if (loss == LossModel::trace && (!loss_trace || loss_trace->empty())) return false;
+  if (loss == LossModel::trace &&
+      (!loss_trace || loss_trace->empty() || loss_trace->size() > kLinkTraceMax)) {
+    return false;
+  }
   return drops.size() <= kLinkTableMax && std::all_of(drops.begin(), drops.end(), is_valid_drop);
 }
 

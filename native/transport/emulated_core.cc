@@ -11,18 +11,14 @@
 #include <cmath>
 #include <cstring>
 
+#include "transport/checks.h"
+
 namespace sdr::emulated {
 
 namespace {
 
 constexpr uint32_t kFlightSource = 0;
 constexpr uint32_t kWorker = 0;  // one thread steps every channel's completions
-
-bool is_valid(const QpConfig& config) {
-  return config.work_requests_max >= 1 && config.work_requests_max <= kWorkRequestsMax &&
-         (config.rate_bps == 0 ||
-          (config.rate_bps >= kLinkRateMinBps && config.rate_bps <= kLinkRateMaxBps));
-}
 
 bool same_geometry(const sdr_geometry& a, const sdr_geometry& b) {
   return a.packet_bytes == b.packet_bytes && a.packets_per_chunk == b.packets_per_chunk &&
@@ -60,8 +56,7 @@ sdr_status Core::set_link(uint32_t link, const LinkConfig& config) {
 }
 
 Qp* Core::create_qp(const QpConfig& config, sdr_status* status) {
-  *status = sdr_geometry_check(&config.geometry);
-  if (*status == SDR_OK && (!is_valid(config) || qps_.size() >= kQpsMax)) *status = SDR_INVALID;
+  *status = qps_.size() >= kQpsMax ? SDR_BUSY : check_config(config);
   if (*status != SDR_OK) return nullptr;
   sdr_rx* rx = nullptr;
   *status = sdr_rx_create(&config.geometry, &rx);
@@ -283,7 +278,6 @@ void Core::land_data(const Flight& flight) {
   if (!qp.closed_ && !work.dead) {
     if (flight.corrupt) {
       qp.counters_.bad_checksum++;
-      qp.counters_.corrupted++;
     } else {
       receive(qp, work, flight.index);
     }
@@ -327,7 +321,6 @@ void Core::land_control(const Flight& flight) {
   if (!qp.closed_) {
     if (flight.corrupt) {
       qp.counters_.bad_checksum++;
-      qp.counters_.corrupted++;
     } else {
       qp.last_heard_ns_ = now_ns_;
       qp.counters_.control_received++;

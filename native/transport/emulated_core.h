@@ -12,7 +12,6 @@
 namespace sdr::emulated {
 
 inline constexpr size_t kQpsMax = 1 << 16, kLinksMax = 1 << 16;
-inline constexpr uint32_t kWorkRequestsMax = 1 << 20;
 inline constexpr size_t kControlQueueMax =
     1024;  // control datagrams waiting for the serialiser, a queue pair
 // Packets in flight in one world; at the limit senders pause and look again after kStallNs.
@@ -71,7 +70,7 @@ class Qp final : public QueuePair {
 
   struct Sending {
     uint64_t bytes = 0;
-    uint32_t message = 0, user_immediate = 0;
+    uint32_t message = kNone, user_immediate = 0;  // the slot's last, open or not
     bool open = false;
   };
   struct Receiving {

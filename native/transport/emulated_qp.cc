@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "transport/checks.h"
 #include "transport/emulated_core.h"
 
 namespace sdr::emulated {
@@ -36,7 +37,7 @@ uint32_t Qp::packet_bytes_of(const Work& work, uint32_t packet) const {
 
 sdr_status Qp::post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes) {
   if (closed_) return SDR_CLOSED;
-  if (region && (offset > region->bytes || bytes > region->bytes - offset)) return SDR_INVALID;
+  if (region && !region_holds(*region, offset, bytes)) return SDR_INVALID;
   uint8_t* const base = region ? region->base : nullptr;
   const sdr_status status = sdr_rx_post(rx_, message, base ? base + offset : nullptr, bytes);
   if (status != SDR_OK) return status;
@@ -66,9 +67,11 @@ sdr_status Qp::complete(uint32_t message) {
 
 sdr_status Qp::open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) {
   if (closed_) return SDR_CLOSED;
+  if (link_ == kNone || message == kNone) return SDR_INVALID;
   if (message_bytes > config_.geometry.max_message_bytes) return SDR_TOO_LARGE;
   Sending& slot = sending_[message % config_.geometry.slots];
-  if (slot.open) return slot.message == message ? SDR_INVALID : SDR_BUSY;
+  if (slot.open) return SDR_BUSY;
+  if (slot.message != kNone && message <= slot.message) return SDR_OUT_OF_ORDER;
   slot = {message_bytes, message, user_immediate, true};
   return SDR_OK;
 }
@@ -76,19 +79,9 @@ sdr_status Qp::open_send(uint32_t message, uint64_t message_bytes, uint32_t user
 sdr_status Qp::post_send(uint32_t message, uint32_t work_request, RegionRef region,
                          uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) {
   const Sending* const slot = sending(message);
-  if (closed_ || link_ == kNone || !slot) return SDR_CLOSED;
-  const uint64_t packet_bytes = config_.geometry.packet_bytes;
-  const uint64_t first_packet = uint64_t{first_chunk} * config_.geometry.packets_per_chunk;
-  // Both are checked against the message before they are multiplied or added.
-  if (bytes == 0 || bytes > slot->bytes || first_packet > slot->bytes / packet_bytes)
-    return SDR_INVALID;
-  const uint64_t begin = first_packet * packet_bytes;
-  if (begin > slot->bytes - bytes) return SDR_INVALID;
-  // Only the message's last chunk may be short.
-  const uint64_t chunk_bytes = packet_bytes * config_.geometry.packets_per_chunk;
-  if (bytes % chunk_bytes != 0 && begin + bytes != slot->bytes) return SDR_INVALID;
-  if (region && (source_offset > region->bytes || bytes > region->bytes - source_offset))
-    return SDR_INVALID;
+  if (closed_ || !slot) return SDR_CLOSED;
+  if (!is_sendable(config_.geometry, slot->bytes, first_chunk, bytes)) return SDR_INVALID;
+  if (region && !region_holds(*region, source_offset, bytes)) return SDR_INVALID;
   if (outstanding_ >= config_.work_requests_max) return SDR_BUSY;
 
   const uint32_t index = core_.works_.take();
@@ -100,7 +93,8 @@ sdr_status Qp::post_send(uint32_t message, uint32_t work_request, RegionRef regi
   work.user_immediate = slot->user_immediate;
   work.request = work_request;
   work.owner = id_;
-  work.first_packet = static_cast<uint32_t>(first_packet);
+  const uint64_t packet_bytes = config_.geometry.packet_bytes;
+  work.first_packet = first_chunk * config_.geometry.packets_per_chunk;
   work.packets = static_cast<uint32_t>((bytes + packet_bytes - 1) / packet_bytes);
   work.sent = work.in_flight = 0;
   work.in_use = work.queued = true;
@@ -133,8 +127,10 @@ sdr_status Qp::close_send(uint32_t message) {
 }
 
 sdr_status Qp::send_control(PacketKind kind, const uint8_t* bytes, size_t size) {
-  if (closed_ || link_ == kNone) return SDR_CLOSED;
-  if (kind == PacketKind::data || static_cast<size_t>(kind) >= kPacketKinds) return SDR_INVALID;
+  if (closed_) return SDR_CLOSED;
+  if (link_ == kNone || kind == PacketKind::data || static_cast<size_t>(kind) >= kPacketKinds)
+    return SDR_INVALID;
+  if (bytes == nullptr || size == 0) return SDR_INVALID;
   if (size > config_.geometry.packet_bytes) return SDR_TOO_LARGE;
   if (controls_.size() >= kControlQueueMax) return SDR_BUSY;
   const uint32_t index = core_.controls_.take();
@@ -163,7 +159,8 @@ LinkCounters Qp::link_counters() const {
 }
 
 sdr_status Qp::set_link(const LinkConfig& config) {
-  return link_ == kNone ? SDR_CLOSED : core_.set_link(link_, config);
+  if (closed_) return SDR_CLOSED;
+  return link_ == kNone ? SDR_INVALID : core_.set_link(link_, config);
 }
 
 void Qp::close() {

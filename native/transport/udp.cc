@@ -3,7 +3,9 @@
 
 #include <cerrno>
 #include <map>
+#include <new>
 
+#include "transport/checks.h"
 #include "transport/udp_queue_pair.h"
 
 namespace sdr {
@@ -15,11 +17,6 @@ using udp::SocketAddress;
 using udp::UdpQueuePair;
 
 constexpr size_t kQueuePairsMax = 1024;
-
-int64_t new_start_ns() {
-  Environment none;  // its clock counts from its start, 0
-  return none.now_ns();
-}
 
 }  // namespace
 
@@ -34,6 +31,9 @@ struct UdpContext::State {
   std::map<uint32_t, std::unique_ptr<UdpQueuePair>> queue_pairs;  // after channels: closed before them
   uint32_t next_id = 0;
 
+  // Null on error, with *error set.
+  static std::unique_ptr<State> open(const UdpOptions& options, std::function<void()> wake,
+                                     UdpError* error);
   void shutdown() {
     if (shut) return;
     shut = true;
@@ -51,6 +51,18 @@ std::unique_ptr<UdpContext> UdpContext::create(const UdpOptions& options, std::f
                                                UdpError* error) {
   UdpError unwanted;
   if (error == nullptr) error = &unwanted;
+  try {
+    auto state = State::open(options, std::move(wake), error);
+    return std::unique_ptr<UdpContext>(state ? new UdpContext(std::move(state)) : nullptr);
+  } catch (const std::bad_alloc&) {
+    *error = {ENOMEM, "memory"};
+    return nullptr;
+  }
+}
+
+std::unique_ptr<UdpContext::State> UdpContext::State::open(const UdpOptions& options,
+                                                           std::function<void()> wake,
+                                                           UdpError* error) {
   SocketAddress local;
   if (options.channels < 1 || options.channels > SDR_CHANNELS_MAX) {
     *error = {EINVAL, "channels"};
@@ -62,7 +74,7 @@ std::unique_ptr<UdpContext> UdpContext::create(const UdpOptions& options, std::f
   }
   auto state = std::make_unique<State>();
   state->environment.wake = wake ? std::move(wake) : [] {};
-  state->environment.start_ns = new_start_ns();
+  state->environment.start_ns = state->environment.now_ns();  // which counts from 0 until now
   state->channel_count = options.channels;
   state->family = local.family();
   for (uint32_t i = 0; i < options.channels; i++) {
@@ -81,7 +93,7 @@ std::unique_ptr<UdpContext> UdpContext::create(const UdpOptions& options, std::f
   });
   for (auto& channel : state->channels)
     if (!channel->start(error)) return nullptr;
-  return std::unique_ptr<UdpContext>(new UdpContext(std::move(state)));
+  return state;
 }
 
 const UdpCapabilities& UdpContext::capabilities() const {
@@ -108,11 +120,10 @@ QueuePair* UdpContext::create_qp(const QpConfig& config, uint64_t receive_key, s
   };
   if (state_->shut) return refuse(SDR_CLOSED);
   if (state_->queue_pairs.size() >= kQueuePairsMax) return refuse(SDR_BUSY);
-  const sdr_status geometry = sdr_geometry_check(&config.geometry);
-  if (geometry != SDR_OK) return refuse(geometry);
-  if (config.geometry.channels != state_->channel_count || config.work_requests_max == 0 ||
-      config.geometry.packet_bytes > state_->capabilities.payload_bytes_max ||
-      !(config.rate_bps >= 0)) {
+  const sdr_status checked = check_config(config);
+  if (checked != SDR_OK) return refuse(checked);
+  if (config.geometry.channels != state_->channel_count ||
+      config.geometry.packet_bytes > state_->capabilities.payload_bytes_max) {
     return refuse(SDR_INVALID);
   }
   for (const auto& [id, qp] : state_->queue_pairs)

@@ -91,7 +91,7 @@ struct Shared {
   std::unique_ptr<std::atomic<uint32_t>[]> progress_marks;  // by slot: the message whose event waits
 
   std::atomic<bool> direct{false};  // neither link nor pacing has a say: the lock is not taken
-  std::mutex link_mutex;            // guards all below
+  mutable std::mutex link_mutex;    // guards all below
   std::optional<Link> link;
   double pace_next_ns = 0;
   int64_t last_offer_ns = 0;

@@ -3,19 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "transport/checks.h"
+
 namespace sdr::udp {
 namespace {
 
 constexpr uint32_t kNoMessage = UINT32_MAX;
 constexpr uint64_t kLinkStream = 0;  // the only link of a queue pair's seed
-
-uint64_t chunk_bytes(const sdr_geometry& geometry) {
-  return uint64_t{geometry.packet_bytes} * geometry.packets_per_chunk;
-}
-
-bool link_is_sane(const LinkConfig& config) {
-  return config.rate_bps >= 0 && config.delay_ns >= 0 && config.jitter_ns >= 0;
-}
 
 }  // namespace
 
@@ -34,10 +28,10 @@ UdpQueuePair::UdpQueuePair(Environment& environment, uint32_t id, const QpConfig
   for (uint32_t slot = 0; slot < slots; slot++) shared_.progress_marks[slot].store(kNoMessage);
   sends_.resize(slots);
   receive_regions_.resize(slots);
-  for (uint32_t i = 0; i < channels_.size(); i++) {
+  for (uint32_t i = 0; i < channels_.size(); i++)
     lanes_.push_back(std::make_unique<Lane>(shared_, i));
-    channels_[i]->add(lanes_.back().get());
-  }
+  // Last: from here on threads know the lanes.
+  for (const auto& lane : lanes_) channels_[lane->channel]->add(lane.get());
 }
 
 UdpQueuePair::~UdpQueuePair() {
@@ -48,7 +42,7 @@ UdpQueuePair::~UdpQueuePair() {
 sdr_status UdpQueuePair::connect(const std::vector<SocketAddress>& peer, uint64_t send_key,
                                  const LinkConfig& link, uint64_t seed) {
   if (closed_) return SDR_CLOSED;
-  if (connected_ || peer.size() != lanes_.size() || !link_is_sane(link)) return SDR_INVALID;
+  if (connected_ || peer.size() != lanes_.size() || !link.is_valid()) return SDR_INVALID;
   shared_.send_key = send_key;
   for (size_t i = 0; i < lanes_.size(); i++) lanes_[i]->peer = peer[i];
   const std::lock_guard lock(shared_.link_mutex);
@@ -68,7 +62,7 @@ void UdpQueuePair::progress_drained(uint32_t message) {
 sdr_status UdpQueuePair::post_receive(uint32_t message, RegionRef region, uint64_t offset,
                                       uint64_t bytes) {
   if (closed_) return SDR_CLOSED;
-  if (region && (offset > region->bytes || bytes > region->bytes - offset)) return SDR_INVALID;
+  if (region && !region_holds(*region, offset, bytes)) return SDR_INVALID;
   uint8_t* buffer = region && region->base != nullptr ? region->base + offset : nullptr;
   const sdr_status status = sdr_rx_post(shared_.rx, message, buffer, bytes);
   if (status == SDR_OK) receive_regions_[message % shared_.geometry.slots] = std::move(region);
@@ -108,25 +102,14 @@ sdr_status UdpQueuePair::open_send(uint32_t message, uint64_t message_bytes, uin
   return SDR_OK;
 }
 
-sdr_status UdpQueuePair::check_send(const OpenSend& send, const Region* region, uint64_t source_offset,
-                                    uint32_t first_chunk, uint64_t bytes) const {
-  if (region == nullptr || region->base == nullptr || bytes == 0) return SDR_INVALID;
-  if (source_offset > region->bytes || bytes > region->bytes - source_offset) return SDR_INVALID;
-  const uint64_t chunk = chunk_bytes(shared_.geometry);
-  const uint64_t start = first_chunk * chunk;  // < 2^32 * 65000 * 65536: does not wrap
-  if (start >= send.bytes || bytes > send.bytes - start) return SDR_INVALID;
-  // Packets go whole: the range ends with a chunk or with the message.
-  if (bytes % chunk != 0 && start + bytes != send.bytes) return SDR_INVALID;
-  return SDR_OK;
-}
-
 sdr_status UdpQueuePair::post_send(uint32_t message, uint32_t work_request, RegionRef region,
                                    uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) {
   if (closed_) return SDR_CLOSED;
   const OpenSend* send = find_send(message);
   if (send == nullptr) return SDR_CLOSED;
-  const sdr_status checked = check_send(*send, region.get(), source_offset, first_chunk, bytes);
-  if (checked != SDR_OK) return checked;
+  if (!region || region->base == nullptr || !region_holds(*region, source_offset, bytes))
+    return SDR_INVALID;
+  if (!is_sendable(shared_.geometry, send->bytes, first_chunk, bytes)) return SDR_INVALID;
   if (shared_.work_requests.load() >= work_requests_max_) return SDR_BUSY;
   shared_.work_requests.fetch_add(1);
   auto request = std::make_shared<WorkRequest>();
@@ -174,7 +157,8 @@ sdr_status UdpQueuePair::send_control(PacketKind kind, const uint8_t* bytes, siz
   if (closed_) return SDR_CLOSED;
   if (!connected_ || kind == PacketKind::data || static_cast<size_t>(kind) >= kPacketKinds)
     return SDR_INVALID;
-  if (bytes == nullptr || size == 0 || size > shared_.geometry.packet_bytes) return SDR_INVALID;
+  if (bytes == nullptr || size == 0) return SDR_INVALID;
+  if (size > shared_.geometry.packet_bytes) return SDR_TOO_LARGE;
   if (shared_.controls.load() >= kControlsMax) return SDR_BUSY;
   shared_.controls.fetch_add(1);
   auto parcel = std::make_unique<Parcel>();
@@ -206,7 +190,7 @@ QpCounters UdpQueuePair::counters() const {
     sum.bad_checksum += one.bad_checksum.get();
     sum.truncated += one.truncated.get();
     sum.replayed += one.replayed.get();
-    sum.corrupted += one.malformed.get();
+    sum.malformed += one.malformed.get();
     sum.send_errors += one.send_errors.get();
   }
   return sum;
@@ -215,7 +199,7 @@ QpCounters UdpQueuePair::counters() const {
 LinkCounters UdpQueuePair::link_counters() const {
   LinkCounters sum;
   {
-    const std::lock_guard lock(const_cast<std::mutex&>(shared_.link_mutex));
+    const std::lock_guard lock(shared_.link_mutex);
     if (shared_.link) sum = shared_.link->counters();
   }
   for (const auto& lane : lanes_) {
@@ -231,7 +215,7 @@ LinkCounters UdpQueuePair::link_counters() const {
 
 sdr_status UdpQueuePair::set_link(const LinkConfig& config) {
   if (closed_) return SDR_CLOSED;
-  if (!connected_ || !link_is_sane(config)) return SDR_INVALID;
+  if (!connected_ || !config.is_valid()) return SDR_INVALID;
   {
     const std::lock_guard lock(shared_.link_mutex);
     shared_.link->reconfigure(config);

@@ -43,8 +43,6 @@ class UdpQueuePair final : public QueuePair {
 
  private:
   OpenSend* find_send(uint32_t message) const;
-  sdr_status check_send(const OpenSend& send, const Region* region, uint64_t source_offset,
-                        uint32_t first_chunk, uint64_t bytes) const;
   void deal(const std::shared_ptr<WorkRequest>& request, uint32_t packets);
 
   Shared shared_;

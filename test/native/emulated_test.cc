@@ -319,6 +319,11 @@ TEST(bad_arguments_are_refused) {
   QpConfig config{geometry(), 0, 0};
   CHECK(pair.world.create_qp(config, &status) == nullptr);
   CHECK_EQ(status, SDR_INVALID);
+  for (const double rate : {-1.0, 0.5, 1e16}) {
+    config = {geometry(), rate, 1};
+    CHECK(pair.world.create_qp(config, &status) == nullptr);
+    CHECK_EQ(status, SDR_INVALID);
+  }
   config = {geometry(512), 0, 1};
   QueuePair* const c = pair.world.create_qp(config, &status);
   config.geometry.slots = 4;
@@ -327,7 +332,10 @@ TEST(bad_arguments_are_refused) {
   CHECK_EQ(pair.world.connect(c->id(), c->id(), 0, 1), SDR_INVALID);
   CHECK_EQ(pair.world.connect(c->id(), 99, 0, 1), SDR_INVALID);
   CHECK_EQ(pair.world.connect(0, 1, 0, 1), SDR_INVALID);  // already connected
-  CHECK_EQ(c->send_control(PacketKind::ping, nullptr, 0), SDR_CLOSED);
+  const uint8_t byte = 0;
+  CHECK_EQ(c->send_control(PacketKind::ping, &byte, 1), SDR_INVALID);  // not connected
+  CHECK_EQ(c->open_send(0, 1, 0), SDR_INVALID);
+  CHECK_EQ(c->set_link(LinkConfig{}), SDR_INVALID);
   LinkConfig bad;
   bad.loss_probability = 2;
   CHECK_EQ(pair.world.add_link(bad), UINT32_MAX);
@@ -341,7 +349,7 @@ TEST(bad_arguments_are_refused) {
   CHECK_EQ(a.open_send(0, (1 << 20) + 1, 0), SDR_TOO_LARGE);
   CHECK_EQ(a.post_send(0, 0, nullptr, 0, 0, 1), SDR_CLOSED);
   CHECK_EQ(a.open_send(0, 10'500, 0), SDR_OK);
-  CHECK_EQ(a.open_send(0, 10'500, 0), SDR_INVALID);
+  CHECK_EQ(a.open_send(0, 10'500, 0), SDR_BUSY);
   CHECK_EQ(a.open_send(8, 10'500, 0), SDR_BUSY);  // the same slot
   CHECK_EQ(a.post_send(0, 0, nullptr, 0, 0, 10'501), SDR_INVALID);
   CHECK_EQ(a.post_send(0, 0, nullptr, 0, 3, 1), SDR_INVALID);
@@ -356,6 +364,10 @@ TEST(bad_arguments_are_refused) {
   CHECK_EQ(a.post_receive(0, small, UINT64_MAX, 3000), SDR_INVALID);
   CHECK_EQ(a.post_receive(1, small, 0, 3000), SDR_OUT_OF_ORDER);
   CHECK_EQ(a.post_send(0, 0, nullptr, 0, 2, 2500), SDR_OK);
+  CHECK_EQ(a.close_send(0), SDR_OK);
+  CHECK_EQ(a.open_send(0, 10'500, 0), SDR_OUT_OF_ORDER);  // a number serves once
+  CHECK_EQ(a.open_send(UINT32_MAX, 1, 0), SDR_INVALID);
+  CHECK_EQ(a.send_control(PacketKind::ping, frame.data(), 0), SDR_INVALID);
 }
 
 TEST(eight_gibibytes_phantom_need_little_memory) {

@@ -2,6 +2,8 @@
 // here depends on how long something takes.
 #include "udp_pair.h"
 
+#include <cmath>
+
 using namespace sdr;
 using namespace sdr::test;
 
@@ -184,7 +186,7 @@ TEST(garbage_truncated_and_foreign_datagrams_are_counted_and_ignored) {
   raw.send(control_with_message.data(), control_with_message.size());
   std::vector<uint8_t> unknown_kind = datagram(kKeyB, {static_cast<PacketKind>(200), 0, 0, 0}, {1});
   raw.send(unknown_kind.data(), unknown_kind.size());
-  pair.wait("malformed", [&] { return pair.b.qp->counters().corrupted == 3; });
+  pair.wait("malformed", [&] { return pair.b.qp->counters().malformed == 3; });
   CHECK(pair.b.controls.empty());
   CHECK_EQ(to.hash(), before);
 }
@@ -346,8 +348,11 @@ TEST(wrong_arguments_are_refused) {
   CHECK_EQ(qp->post_send(0, 2, memory.region, 0, 0, chunk), SDR_BUSY);
   const std::vector<uint8_t> body(1500);
   CHECK_EQ(qp->send_control(PacketKind::data, body.data(), 10), SDR_INVALID);
-  CHECK_EQ(qp->send_control(PacketKind::ack, body.data(), 1401), SDR_INVALID);
+  CHECK_EQ(qp->send_control(PacketKind::ack, body.data(), 1401), SDR_TOO_LARGE);
   CHECK_EQ(qp->send_control(PacketKind::ack, body.data(), 0), SDR_INVALID);
+  LinkConfig bad;
+  bad.delay_ns = kLinkDelayMaxNs + 1;
+  CHECK_EQ(qp->set_link(bad), SDR_INVALID);
   UdpContext& context = *pair.a.context;
   CHECK_EQ(context.connect(99, pair.b.context->addresses(), 1, {}, 0), SDR_CLOSED);
   CHECK_EQ(context.connect(qp->id(), {}, 1, {}, 0), SDR_INVALID);
@@ -360,11 +365,25 @@ TEST(wrong_arguments_are_refused) {
   CHECK(context.create_qp(config, 5, &status) == nullptr);
   CHECK_EQ(status, SDR_INVALID);
   config.geometry.channels = 1;
+  for (const double rate : {-1.0, 1e-300, 1e300, std::nan("")}) {
+    config.rate_bps = rate;
+    CHECK(context.create_qp(config, 5, &status) == nullptr);
+    CHECK_EQ(status, SDR_INVALID);
+  }
+  config.rate_bps = 0;
+  for (const uint32_t most : {uint32_t{0}, kWorkRequestsMax + 1}) {
+    config.work_requests_max = most;
+    CHECK(context.create_qp(config, 5, &status) == nullptr);
+    CHECK_EQ(status, SDR_INVALID);
+  }
+  config.work_requests_max = 8;
   QueuePair* other = context.create_qp(config, 5, &status);
   CHECK(other != nullptr);
   CHECK_EQ(context.connect(other->id(), {{"::1", 9}}, 1, {}, 0), SDR_INVALID);
   CHECK_EQ(context.connect(other->id(), {{"nowhere", 9}}, 1, {}, 0), SDR_INVALID);
   CHECK_EQ(context.connect(other->id(), {{"127.0.0.1", 0}}, 1, {}, 0), SDR_INVALID);
+  CHECK_EQ(context.connect(other->id(), pair.b.context->addresses(), 1, bad, 0), SDR_INVALID);
+  CHECK_EQ(other->set_link(LinkConfig{}), SDR_INVALID);  // not connected
   CHECK_EQ(other->open_send(0, 10, 0), SDR_INVALID);  // not connected
   context.destroy_qp(other->id());
   CHECK(context.create_qp(config, 5, &status) != nullptr);

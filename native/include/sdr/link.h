@@ -41,6 +41,7 @@ struct DropRule {
 inline constexpr double kLinkRateMinBps = 1, kLinkRateMaxBps = 1e15;
 inline constexpr int64_t kLinkDelayMaxNs = 1'000'000'000'000'000;  // 11 days
 inline constexpr size_t kLinkTableMax = 4096;  // drop rules; points of loss_by_size
+inline constexpr size_t kLinkTraceMax = 1 << 24;  // packets of a loss trace
 
 // Probabilities and correlations are 0..1.
 struct LinkConfig {

@@ -75,10 +75,12 @@ class EventQueue {
   std::function<void(uint32_t, uint32_t)> release_;
 };
 
+inline constexpr uint32_t kWorkRequestsMax = 1 << 20;
+
 struct QpConfig {
   sdr_geometry geometry{};
-  double rate_bps = 0;         // pacing; 0: as fast as the link takes it
-  uint32_t work_requests_max = 256;  // posted and not yet injected, then SDR_BUSY
+  double rate_bps = 0;  // pacing, within a link's rates; 0: as fast as the link takes it
+  uint32_t work_requests_max = 256;  // posted and not yet injected, 1..kWorkRequestsMax; then SDR_BUSY
 };
 
 struct QpCounters {
@@ -86,12 +88,14 @@ struct QpCounters {
   uint64_t packets_sent = 0, bytes_sent = 0;     // payload bytes injected (before loss)
   uint64_t wire_bytes_sent = 0;                  // with headers and control, without link overhead
   uint64_t control_sent = 0, control_received = 0;
-  // `corrupted`: those of bad_checksum that the emulated link is known to have corrupted.
-  uint64_t bad_key = 0, bad_checksum = 0, truncated = 0, replayed = 0, corrupted = 0;  // datagrams ignored, by reason
+  // Datagrams ignored, by reason; those with another key are nobody's. `malformed`: the checksum holds, and yet no
+  // sender of this version makes such a datagram.
+  uint64_t bad_checksum = 0, truncated = 0, replayed = 0, malformed = 0;
   uint64_t send_errors = 0;  // datagrams the operating system refused to send (lost, as on a path)
 };
 
-// One end of a connection. All calls come from the JavaScript thread.
+// One end of a connection. All calls come from the JavaScript thread. After close() they give SDR_CLOSED; what needs a
+// peer gives SDR_INVALID before connect().
 class QueuePair {
  public:
   virtual ~QueuePair() = default;
@@ -104,7 +108,8 @@ class QueuePair {
   virtual sdr_status complete(uint32_t message) = 0;  // returns when the buffer can no longer change
   virtual sdr_rx* engine() = 0;                       // bitmaps, expand, user immediate, progress
 
-  // Send side. open_send once a message (its total length fixes the last, short packet); post_send any number
+  // Send side. open_send once a message (its total length fixes the last, short packet), numbers ascending within a
+  // slot: SDR_BUSY while the slot's last send is open, SDR_OUT_OF_ORDER for a number already used. post_send any number
   // of times, any chunk ranges, in any order and repeatedly; close_send drops what is queued and not yet
   // injected (no `injected` event for those) and lets the region go once nothing refers to it. `bytes` is at least 1
   // and whole chunks, unless the range ends with the message.
@@ -112,13 +117,14 @@ class QueuePair {
   virtual sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
                                uint32_t first_chunk, uint64_t bytes) = 0;
   virtual sdr_status close_send(uint32_t message) = 0;
-  // One datagram of at most packet_bytes; bytes are copied. Goes before queued data, through the same link.
+  // One datagram of 1 to packet_bytes bytes (SDR_TOO_LARGE beyond); they are copied. Goes before queued data, through
+  // the same link.
   virtual sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) = 0;
 
   virtual int64_t last_heard_ns() const = 0;  // time of the last valid datagram from the peer; 0: never
   virtual QpCounters counters() const = 0;
   virtual LinkCounters link_counters() const = 0;  // of the outgoing link
-  // Replaces the outgoing link's impairments.
+  // Replaces the outgoing link's impairments; SDR_INVALID unless config.is_valid().
   virtual sdr_status set_link(const LinkConfig& config) = 0;
   // After it returns no thread touches any region or sends anything for this queue pair.
   virtual void close() = 0;
