@@ -75,9 +75,11 @@ void QueuePairWrap::shut() {
   qp_ = nullptr;
   qp->close();
   Napi::ArrayBuffer bitmaps = bitmaps_.Value();
-  if (!bitmaps.IsEmpty() && !bitmaps.IsDetached()) bitmaps.Detach();
+  // Views that were moved elsewhere cannot be detached: the memory stays with the owner, as long as they live.
+  const bool moved = bitmaps.IsEmpty() || bitmaps.IsDetached();
+  if (!moved) bitmaps.Detach();
   bitmaps_.Reset();
-  if (destroy_) destroy_();
+  if (destroy_ && !moved) destroy_();
   destroy_ = nullptr;
   owner_.reset();
 }
@@ -147,8 +149,7 @@ Napi::Value QueuePairWrap::send_control(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const uint32_t kind = whole32(info[0], "kind");
   if (kind == 0) throw Napi::TypeError::New(env, "kind 0 is data");
-  if (!info[1].IsTypedArray()) throw Napi::TypeError::New(env, "bytes is not a Uint8Array");
-  const auto bytes = info[1].As<Napi::Uint8Array>();
+  const auto bytes = to_bytes(info[1], "bytes");
   const uint32_t length = whole32(info[2], "length");
   if (length > bytes.ByteLength()) throw Napi::TypeError::New(env, "length is beyond the array");
   const auto packet_kind = kind < kPacketKinds ? static_cast<PacketKind>(kind) : PacketKind::other;

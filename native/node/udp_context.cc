@@ -4,6 +4,24 @@
 
 namespace sdr::node {
 
+namespace {
+
+UdpAddress to_address(const Napi::Object& object) {
+  const uint32_t port = whole32(object.Get("port"), "port");
+  if (port > 65535) throw Napi::TypeError::New(object.Env(), "port is above 65535");
+  return {object.Get("address").ToString(), static_cast<uint16_t>(port)};
+}
+
+uint64_t to_key(const Napi::Value& value) {
+  if (!value.IsBigInt()) throw Napi::TypeError::New(value.Env(), "key is not a bigint");
+  bool lossless = false;
+  const uint64_t key = value.As<Napi::BigInt>().Uint64Value(&lossless);
+  if (!lossless) throw Napi::TypeError::New(value.Env(), "key is beyond 64 bits");
+  return key;
+}
+
+}  // namespace
+
 void call_wake(Napi::Env env, Napi::Function wake, std::nullptr_t*, std::nullptr_t*) {
   if (env == nullptr || wake.IsEmpty()) return;
   napi_value receiver = nullptr;
@@ -26,17 +44,18 @@ Napi::Function UdpContextWrap::define(Napi::Env env) {
 
 UdpContextWrap::UdpContextWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<UdpContextWrap>(info) {
   const Napi::Env env = info.Env();
-  const auto given = info[0].As<Napi::Object>();
+  const auto given = to_object(info[0], "options");
+  if (!info[1].IsFunction()) throw Napi::TypeError::New(env, "wake is not a function");
   UdpOptions options;
-  options.address = given.Get("address").ToString();
-  const uint32_t port = whole32(given.Get("port"), "port");
-  if (port > 65535) throw Napi::TypeError::New(env, "port is above 65535");
-  options.port = static_cast<uint16_t>(port);
+  const UdpAddress local = to_address(given);
+  options.address = local.address;
+  options.port = local.port;
   options.channels = whole32(given.Get("channels"), "channels");
   options.socket_buffer_bytes = whole32(given.Get("socketBufferBytes"), "socketBufferBytes");
   options.allow_gso = given.Get("allowGso").ToBoolean();
   options.allow_gro = given.Get("allowGro").ToBoolean();
 
+  slab_ = std::make_unique<EventSlab>(env);
   wake_ = WakeFunction::New(env, info[1].As<Napi::Function>(), "sdr-udp", 0, 1, nullptr);
   wake_.Unref(env);
   UdpError error;
@@ -50,7 +69,6 @@ UdpContextWrap::UdpContextWrap(const Napi::CallbackInfo& info) : Napi::ObjectWra
   }
   environment_ = &Environment::of(env);
   environment_->open_contexts.insert(this);
-  slab_ = std::make_unique<EventSlab>(env);
 
   const UdpCapabilities& can = context_->capabilities();
   auto capabilities = Napi::Object::New(env);
@@ -92,18 +110,6 @@ Napi::Value UdpContextWrap::addresses(const Napi::CallbackInfo& info) {
   return list;
 }
 
-namespace {
-
-uint64_t to_key(const Napi::Value& value) {
-  if (!value.IsBigInt()) throw Napi::TypeError::New(value.Env(), "key is not a bigint");
-  bool lossless = false;
-  const uint64_t key = value.As<Napi::BigInt>().Uint64Value(&lossless);
-  if (!lossless) throw Napi::TypeError::New(value.Env(), "key is beyond 64 bits");
-  return key;
-}
-
-}  // namespace
-
 Napi::Value UdpContextWrap::create_qp(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   sdr_status status = SDR_OK;
@@ -123,13 +129,9 @@ Napi::Value UdpContextWrap::connect(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const uint32_t id = QueuePairWrap::unwrap(info[0]).native(env).id();
   std::vector<UdpAddress> peer;
-  const auto list = info[1].As<Napi::Array>();
-  for (uint32_t i = 0; i < list.Length(); i++) {
-    const auto one = list.Get(i).As<Napi::Object>();
-    const uint32_t port = whole32(one.Get("port"), "port");
-    if (port > 65535) throw Napi::TypeError::New(env, "port is above 65535");
-    peer.push_back({one.Get("address").ToString(), static_cast<uint16_t>(port)});
-  }
+  const auto list = to_array(info[1], "peer", SDR_CHANNELS_MAX);
+  for (uint32_t i = 0; i < list.Length(); i++)
+    peer.push_back(to_address(to_object(list.Get(i), "peer's element")));
   const auto result = native(env).connect(id, peer, to_key(info[2]), to_link(info[3]), whole(info[4], "seed"));
   return Napi::Number::New(env, static_cast<int>(result));
 }

@@ -6,7 +6,16 @@ namespace {
 
 [[noreturn]] void wrong(Napi::Env env, const std::string& what) { throw Napi::TypeError::New(env, what); }
 
-double field(const Napi::Object& object, const char* name) { return number(object.Get(name), name); }
+// A field that may be absent: 0 then. Whole, and from `least` to `most`.
+int64_t integer_or_zero(const Napi::Object& object, const char* name, int64_t least, int64_t most) {
+  const double value = number_or(object, name, 0);
+  if (!(value >= static_cast<double>(least) && value <= static_cast<double>(most)) ||
+      value != std::floor(value)) {
+    wrong(object.Env(), std::string(name) + " is not a whole number from " + std::to_string(least) +
+                            " to " + std::to_string(most));
+  }
+  return static_cast<int64_t>(value);
+}
 
 Distribution to_distribution(const Napi::Object& object) {
   const Napi::Value value = object.Get("distribution");
@@ -37,31 +46,25 @@ double probability(const Napi::Object& object, const char* name, double otherwis
   return value;
 }
 
-// Finite, 0..2^53.
-double magnitude(const Napi::Object& object, const char* name) {
-  const double value = number_or(object, name, 0);
-  if (!(value >= 0 && value <= kIntegerMax)) wrong(object.Env(), std::string(name) + " is out of range");
-  return value;
-}
-
 void read_loss_details(const Napi::Object& object, LinkConfig* link) {
-  if (const Napi::Value sizes = object.Get("lossBySize"); sizes.IsArray()) {
-    const auto list = sizes.As<Napi::Array>();
+  if (const Napi::Value sizes = object.Get("lossBySize"); !sizes.IsUndefined()) {
+    const auto list = to_array(sizes, "lossBySize", kLinkTableMax);
     for (uint32_t i = 0; i < list.Length(); i++) {
-      const auto pair = list.Get(i).As<Napi::Array>();
+      const auto pair = to_array(list.Get(i), "lossBySize's element", 2);
       link->loss_by_size.emplace_back(whole32(pair.Get(0u), "lossBySize bytes"),
                                       number(pair.Get(1u), "lossBySize probability"));
     }
   }
-  if (const Napi::Value trace = object.Get("lossTrace"); trace.IsTypedArray()) {
-    const auto bytes = trace.As<Napi::Uint8Array>();
-    link->loss_trace =
-        std::make_shared<const std::vector<uint8_t>>(bytes.Data(), bytes.Data() + bytes.ElementLength());
+  if (const Napi::Value trace = object.Get("lossTrace"); !trace.IsUndefined()) {
+    const auto bytes = to_bytes(trace, "lossTrace");
+    if (bytes.ByteLength() > kLinkTraceMax) wrong(object.Env(), "lossTrace is too long");
+    link->loss_trace = std::make_shared<const std::vector<uint8_t>>(
+        bytes.Data(), bytes.Data() + bytes.ByteLength());
   }
-  if (const Napi::Value drops = object.Get("drops"); drops.IsArray()) {
-    const auto list = drops.As<Napi::Array>();
+  if (const Napi::Value drops = object.Get("drops"); !drops.IsUndefined()) {
+    const auto list = to_array(drops, "drops", kLinkTableMax);
     for (uint32_t i = 0; i < list.Length(); i++) {
-      const auto rule = list.Get(i).As<Napi::Object>();
+      const auto rule = to_object(list.Get(i), "drop rule");
       const uint32_t kind = whole32(rule.Get("kind"), "drop kind");
       if (kind >= kPacketKinds) wrong(object.Env(), "drop kind is out of range");
       link->drops.push_back({static_cast<PacketKind>(kind), whole(rule.Get("first"), "drop first"),
@@ -90,19 +93,40 @@ uint32_t whole32(const Napi::Value& value, const char* name) {
   return static_cast<uint32_t>(n);
 }
 
+Napi::Object to_object(const Napi::Value& value, const char* name) {
+  if (!value.IsObject()) wrong(value.Env(), std::string(name) + " is not an object");
+  return value.As<Napi::Object>();
+}
+
+Napi::Array to_array(const Napi::Value& value, const char* name, size_t most) {
+  if (!value.IsArray()) wrong(value.Env(), std::string(name) + " is not an array");
+  const auto list = value.As<Napi::Array>();
+  if (list.Length() > most)
+    wrong(value.Env(), std::string(name) + " has more than " + std::to_string(most) + " elements");
+  return list;
+}
+
+Napi::Uint8Array to_bytes(const Napi::Value& value, const char* name) {
+  if (!value.IsTypedArray() ||
+      value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    wrong(value.Env(), std::string(name) + " is not a Uint8Array");
+  }
+  return value.As<Napi::Uint8Array>();
+}
+
 double number_or(const Napi::Object& object, const char* name, double otherwise) {
   const Napi::Value value = object.Get(name);
   return value.IsUndefined() ? otherwise : number(value, name);
 }
 
 LinkConfig to_link(const Napi::Value& value) {
-  if (!value.IsObject()) wrong(value.Env(), "link is not an object");
-  const auto object = value.As<Napi::Object>();
+  const auto object = to_object(value, "link");
   LinkConfig link;
-  link.rate_bps = magnitude(object, "rateBps");
-  link.packet_overhead_bytes = static_cast<int32_t>(number_or(object, "packetOverheadBytes", 0));
-  link.delay_ns = static_cast<int64_t>(magnitude(object, "delayNs"));
-  link.jitter_ns = static_cast<int64_t>(magnitude(object, "jitterNs"));
+  link.rate_bps = number_or(object, "rateBps", 0);
+  link.packet_overhead_bytes =
+      static_cast<int32_t>(integer_or_zero(object, "packetOverheadBytes", INT32_MIN, INT32_MAX));
+  link.delay_ns = integer_or_zero(object, "delayNs", 0, kLinkDelayMaxNs);
+  link.jitter_ns = integer_or_zero(object, "jitterNs", 0, kLinkDelayMaxNs);
   link.delay_correlation = probability(object, "delayCorrelation");
   link.distribution = to_distribution(object);
   link.loss = to_loss(object);
@@ -118,15 +142,17 @@ LinkConfig to_link(const Napi::Value& value) {
   link.corrupt_correlation = probability(object, "corruptCorrelation");
   link.reorder_probability = probability(object, "reorderProbability");
   link.reorder_correlation = probability(object, "reorderCorrelation");
-  link.reorder_gap = static_cast<uint32_t>(magnitude(object, "reorderGap"));
-  link.limit_packets = static_cast<uint32_t>(magnitude(object, "limitPackets"));
+  link.reorder_gap = static_cast<uint32_t>(integer_or_zero(object, "reorderGap", 0, UINT32_MAX));
+  link.limit_packets =
+      static_cast<uint32_t>(integer_or_zero(object, "limitPackets", 0, UINT32_MAX));
   read_loss_details(object, &link);
+  if (!link.is_valid())
+    wrong(object.Env(), "the link's rate is out of range, or what its loss model needs is not");
   return link;
 }
 
 QpConfig to_qp_config(const Napi::Value& value) {
-  if (!value.IsObject()) wrong(value.Env(), "queue pair configuration is not an object");
-  const auto object = value.As<Napi::Object>();
+  const auto object = to_object(value, "queue pair configuration");
   QpConfig config;
   sdr_geometry& g = config.geometry;
   g.packet_bytes = whole32(object.Get("packetBytes"), "packetBytes");
@@ -135,11 +161,14 @@ QpConfig to_qp_config(const Napi::Value& value) {
   g.generations = whole32(object.Get("generations"), "generations");
   g.channels = whole32(object.Get("channels"), "channels");
   g.max_message_bytes = whole(object.Get("maxMessageBytes"), "maxMessageBytes");
-  const auto split = object.Get("split").As<Napi::Array>();
-  g.split.message_bits = static_cast<uint8_t>(whole32(split.Get(0u), "split[0]"));
-  g.split.packet_bits = static_cast<uint8_t>(whole32(split.Get(1u), "split[1]"));
-  g.split.user_bits = static_cast<uint8_t>(whole32(split.Get(2u), "split[2]"));
-  config.rate_bps = field(object, "rateBps");
+  const auto split = to_array(object.Get("split"), "split", 3);
+  const auto bits = [&](uint32_t part) {
+    const uint32_t n = whole32(split.Get(part), "split's element");
+    if (n > 32) wrong(object.Env(), "split's element is above 32");
+    return static_cast<uint8_t>(n);
+  };
+  g.split = {bits(0), bits(1), bits(2)};
+  config.rate_bps = number(object.Get("rateBps"), "rateBps");
   config.work_requests_max = whole32(object.Get("workRequestsMax"), "workRequestsMax");
   return config;
 }
@@ -180,11 +209,11 @@ Napi::Object from_counters(Napi::Env env, const QpCounters& c, const LinkCounter
   object.Set("wireBytesSent", count(env, c.wire_bytes_sent));
   object.Set("controlSent", count(env, c.control_sent));
   object.Set("controlReceived", count(env, c.control_received));
-  object.Set("badKey", count(env, c.bad_key));
   object.Set("badChecksum", count(env, c.bad_checksum));
   object.Set("truncated", count(env, c.truncated));
   object.Set("replayed", count(env, c.replayed));
-  object.Set("corrupted", count(env, c.corrupted));
+  object.Set("malformed", count(env, c.malformed));
+  object.Set("sendErrors", count(env, c.send_errors));
   object.Set("link", from_link_counters(env, link));
   return object;
 }

@@ -16,10 +16,16 @@ double number(const Napi::Value& value, const char* name);
 // A whole number 0..2^53-1.
 uint64_t whole(const Napi::Value& value, const char* name);
 uint32_t whole32(const Napi::Value& value, const char* name);
+Napi::Object to_object(const Napi::Value& value, const char* name);
+// At most `most` elements.
+Napi::Array to_array(const Napi::Value& value, const char* name, size_t most);
+Napi::Uint8Array to_bytes(const Napi::Value& value, const char* name);
 // Optional fields of an options object.
 double number_or(const Napi::Object& object, const char* name, double otherwise);
 
+// Valid by LinkConfig::is_valid().
 LinkConfig to_link(const Napi::Value& value);
+// Field by field only: creating the queue pair judges the whole.
 QpConfig to_qp_config(const Napi::Value& value);
 Napi::Object from_link_counters(Napi::Env env, const LinkCounters& counters);
 Napi::Object from_counters(Napi::Env env, const QpCounters& counters, const LinkCounters& link);

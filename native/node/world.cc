@@ -30,7 +30,10 @@ EmulatedWorld& WorldWrap::native(Napi::Env env) const {
 }
 
 Napi::Value WorldWrap::add_link(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), native(info.Env()).add_link(to_link(info[0])));
+  const Napi::Env env = info.Env();
+  const uint32_t index = native(env).add_link(to_link(info[0]));
+  if (index == UINT32_MAX) throw Napi::Error::New(env, "the world has too many links");
+  return Napi::Number::New(env, index);
 }
 
 Napi::Value WorldWrap::set_link(const Napi::CallbackInfo& info) {

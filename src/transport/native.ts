@@ -85,11 +85,11 @@ export interface NativeCounters {
   wireBytesSent: number;
   controlSent: number;
   controlReceived: number;
-  badKey: number;
   badChecksum: number;
   truncated: number;
   replayed: number;
-  corrupted: number;
+  malformed: number;
+  sendErrors: number;
   link: NativeLinkCounters;
 }
 

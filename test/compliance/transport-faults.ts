@@ -153,8 +153,8 @@ function impairmentCases(maker: FixtureMaker, chunk: number): void {
 
 /** Datagrams the receiver ignored because their bytes had changed, whichever part of them. */
 function refused(pair: Pair): number {
-  const { badChecksum, corrupted, truncated } = pair.qb.counters();
-  return Math.max(badChecksum, corrupted) + truncated + (pair.unknownDatagrams?.() ?? 0);
+  const { badChecksum, malformed, truncated } = pair.qb.counters();
+  return badChecksum + malformed + truncated + (pair.unknownDatagrams?.() ?? 0);
 }
 
 function lateCases(maker: FixtureMaker, packet: number, chunk: number): void {
