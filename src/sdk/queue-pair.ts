@@ -4,12 +4,12 @@
  * reliability is what a policy makes of the events.
  */
 import { check, SdrError } from "../base/errors.ts";
-import type { LinkProfile } from "../link/profile.ts";
+import { checkLink, type LinkProfile } from "../link/profile.ts";
 import { decodeFrames } from "../reliability/codec.ts";
 import { type ControlFrame, POLICY_KIND_TO_SENDER_MIN } from "../reliability/frames.ts";
 import { ReplayWindow } from "../reliability/replay-window.ts";
 import { RttEstimator } from "../reliability/rtt.ts";
-import type { NativeCounters, NativeQp } from "../transport/native.ts";
+import { type NativeCounters, type NativeQp, STATUS } from "../transport/native.ts";
 import type {
   Capabilities,
   QpListener,
@@ -195,10 +195,15 @@ export class QueuePair implements QpListener, End, Disposable {
     };
   }
 
-  /** Replaces the impairments of what this end sends. */
+  /** Replaces the impairments of what this end sends. Errors: CLOSED; INVALID_ARGUMENT, also before it is connected. */
   setLink(link: LinkProfile): void {
     this.checkOpen();
-    this.native.setLink(link);
+    checkLink(link);
+    check(
+      this.native.setLink(link) === STATUS.ok,
+      "the queue pair has no link yet",
+      "connect it first",
+    );
   }
 
   /**

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { check, SdrError } from "../base/errors.ts";
-import type { LinkProfile } from "../link/profile.ts";
+import { checkLink, type LinkProfile } from "../link/profile.ts";
 import { addon, type NativeQp, type NativeQpConfig, type NativeWorld, STATUS } from "./native.ts";
 import {
   type Capabilities,
@@ -55,13 +55,18 @@ export class EmulatedWorld {
     return this.native.nowNs();
   }
 
-  /** A transport whose queue pairs send over `link` (one link each, from this world's randomness). */
+  /**
+   * A transport whose queue pairs send over `link` (one link each, from this world's randomness). Throws
+   * INVALID_ARGUMENT for a link that checkLink refuses.
+   */
   transport(link: LinkProfile): Transport {
+    checkLink(link);
     return new EmulatedTransport(this, link);
   }
 
-  /** Replaces the impairments of everything sent by contexts of `transport` from now on. */
+  /** Replaces the impairments of everything connected that contexts of `transport` send from now on. */
   setLink(transport: Transport, link: LinkProfile): void {
+    checkLink(link);
     for (const qp of this.qps.values()) if (qp.transport === transport) qp.native.setLink(link);
   }
 

@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { isIP } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { check, SdrError } from "../base/errors.ts";
-import type { LinkProfile } from "../link/profile.ts";
+import { checkLink, type LinkProfile } from "../link/profile.ts";
 import { addon, type NativeQpConfig, type NativeUdpContext, STATUS } from "./native.ts";
 import {
   type Capabilities,
@@ -78,6 +78,7 @@ export class UdpTransport implements Transport {
       "use 64 KiB to 1 GiB",
     );
     this.link = options.link ?? {};
+    checkLink(this.link);
     this.seed = options.seed ?? Number(randomBytes(6).readUIntBE(0, 6));
     this.native = openContext(
       {
