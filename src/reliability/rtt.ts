@@ -15,6 +15,11 @@ export interface RttEstimatorOptions {
   readonly rateBps?: number;
 }
 
+/** Times are whole nanoseconds; the averages behind them are kept as they are. */
+function wholeNs(ns: number): number {
+  return Math.max(1, Math.round(ns));
+}
+
 export class RttEstimator implements PathEstimate {
   /** May be changed when the pacing rate does. */
   rateBps: number;
@@ -39,15 +44,15 @@ export class RttEstimator implements PathEstimate {
   }
 
   get rttNs(): number {
-    return this.smoothedNs;
+    return wholeNs(this.smoothedNs);
   }
 
   get rttVarNs(): number {
-    return this.varianceNs;
+    return Math.round(this.varianceNs);
   }
 
   get rttMinNs(): number {
-    return this.leastNs;
+    return wholeNs(this.leastNs);
   }
 
   /** Samples taken so far; 0 means that all values are the configured guess. */

@@ -25,6 +25,15 @@ test("a constant path is estimated exactly", () => {
   expect(rtt.rttVarNs).toBeLessThan(1);
 });
 
+test("estimates are whole nanoseconds, of at least one", () => {
+  const rtt = new RttEstimator({ initialRttNs: 0.25 });
+  for (const sample of [0.3, 7, 1e3 + 1 / 3, 12_345.678, 1]) {
+    rtt.sampleRtt(sample);
+    expect([rtt.rttNs, rtt.rttVarNs, rtt.rttMinNs].every(Number.isSafeInteger)).toBe(true);
+    expect(Math.min(rtt.rttNs, rtt.rttMinNs)).toBeGreaterThanOrEqual(1);
+  }
+});
+
 test("nonsense samples change nothing", () => {
   const rtt = new RttEstimator({ initialRttNs: 1e6 });
   for (const sample of [0, -1, Number.NaN, Infinity, -Infinity, RTT_MAX_NS + 1])
