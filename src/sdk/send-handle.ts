@@ -58,6 +58,10 @@ export class SendHandle {
   source: { region: MemoryRegion; offset: number } | undefined;
   /** @internal A range the driver gave that the transport had no room for yet. */
   pending: ChunkRange | undefined;
+  /** @internal Further copies of START, once there was a first, and when the next is due. */
+  startsLeft: number | undefined;
+  /** @internal */
+  startAtNs = Number.POSITIVE_INFINITY;
   private readonly side: SendSide;
   private readonly readySignal: Deferred<void>;
   private readonly endSignal: Deferred<void>;

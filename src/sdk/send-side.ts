@@ -20,6 +20,9 @@ const WORK_CHUNKS_MAX = 64;
 /** Messages not posted yet that the receiver may have given up; it is not told of more, and so repeats them. */
 const REFUSALS_MAX = 4096;
 const FAILURES_MAX = 4096;
+/** START is sent so often, this part of an RTT apart, or until heard of: nothing is acknowledged without it. */
+const START_COPIES = 3;
+const START_SPACING_RTTS = 1 / 32;
 
 const GIVEN_UP = new SdrError("ABORTED", "the message was given up", "");
 
@@ -193,13 +196,25 @@ export class SendSide {
     const error = handle.handleCts(frame, nowNs);
     if (error !== undefined) this.abort(handle, error);
     else this.writeStart(handle);
+    if (handle.startsLeft === undefined) this.planStart(handle, START_COPIES - 1, nowNs);
+  }
+
+  private planStart(handle: SendHandle, copies: number, nowNs: number): void {
+    const { rttNs } = this.end.path;
+    handle.startsLeft = copies;
+    handle.startAtNs =
+      copies > 0 ? nowNs + Math.ceil(rttNs * START_SPACING_RTTS) : Number.POSITIVE_INFINITY;
   }
 
   /** An ACK, NACK or policy frame from the message's receiver. */
   handleFrame(frame: ControlFrame & { message: number }, nowNs: number): void {
     const handle = this.handles.get(frame.message);
-    if (handle !== undefined) handle.driver?.control(frame, nowNs);
-    else this.answer(frame.message, false);
+    if (handle === undefined) {
+      this.answer(frame.message, false);
+      return;
+    }
+    this.planStart(handle, 0, nowNs);
+    handle.driver?.control(frame, nowNs);
   }
 
   /** The receiver gave the message up, or knows that this end did. */
@@ -249,7 +264,8 @@ export class SendSide {
 
   nextTimeoutNs(): number {
     let next = this.goodbyes.nextNs();
-    for (const { driver } of this.handles.values()) {
+    for (const { driver, startAtNs } of this.handles.values()) {
+      next = Math.min(next, startAtNs);
       if (driver !== undefined) next = Math.min(next, driver.nextTimeoutNs());
     }
     return next;
@@ -260,7 +276,13 @@ export class SendSide {
     this.goodbyes.flush(nowNs);
     if (this.handles.size === 0) return;
     const { writer } = this.end;
-    for (const handle of this.handles.values()) pollFrames(writer, handle, nowNs);
+    for (const handle of this.handles.values()) {
+      if (handle.startAtNs <= nowNs) {
+        this.writeStart(handle);
+        this.planStart(handle, (handle.startsLeft ?? 0) - 1, nowNs);
+      }
+      pollFrames(writer, handle, nowNs);
+    }
     this.pump(nowNs);
     for (const handle of [...this.handles.values()]) {
       handle.driver?.settle(nowNs);
