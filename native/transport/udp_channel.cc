@@ -151,16 +151,14 @@ int64_t Channel::send(int64_t now_ns) {
   int64_t again_ns = INT64_MAX;
   const size_t count = lanes_.size();
   const size_t quantum = count == 1 ? SendBatch::kPacketsMax : kQuantumPackets;
-  for (size_t i = 0; i < count; i++) {
-    if (batch_.full()) {
-      again_ns = now_ns;
-      turn_ += i;
-      break;
-    }
-    Lane* lane = lanes_[(turn_ + i) % count];
+  size_t served = 0;
+  for (; served < count && !batch_.full(); served++) {
+    Lane* lane = lanes_[(turn_ + served) % count];
     if (!lane->idle()) again_ns = std::min(again_ns, lane->pump(now_ns, batch_, quantum));
   }
-  turn_ = count == 0 ? 0 : (turn_ + 1) % count;
+  if (served < count) again_ns = now_ns;
+  // The next turn begins with the lane that the batch had no room for; when all were served, with the second one.
+  if (count > 0) turn_ = (turn_ + (served < count ? served : 1)) % count;
   const bool handed_over = batch_.flush(socket_.get());
   if (gso_.load(std::memory_order_relaxed) != batch_.gso())
     gso_.store(batch_.gso(), std::memory_order_relaxed);

@@ -443,6 +443,38 @@ TEST(several_queue_pairs_share_a_channel) {
   for (uint32_t i = 0; i < kMore; i++) CHECK_EQ(to[i]->hash(), from[i]->hash());
 }
 
+TEST(a_queue_pair_that_fills_every_batch_leaves_others_their_turn) {
+  for (const bool busy_first : {false, true}) {
+    Setup setup;
+    setup.packet_bytes = 65000;  // a few of these fill a batch
+    Pair pair(setup);
+    QpConfig config;
+    config.geometry = pair.a.qp->geometry();
+    sdr_status status = SDR_OK;
+    QueuePair* other = pair.a.context->create_qp(config, 5, &status);
+    CHECK(other != nullptr);
+    CHECK_EQ(pair.a.context->connect(other->id(), pair.b.context->addresses(), 6, {}, 1), SDR_OK);
+    QueuePair* busy = busy_first ? pair.a.qp : other;
+    QueuePair* modest = busy_first ? other : pair.a.qp;
+    Memory memory(40 * size_t{pair.chunk_bytes()}, 90);
+    for (QueuePair* qp : {busy, modest}) CHECK_EQ(qp->open_send(0, memory.size, 0), SDR_OK);
+    constexpr uint32_t kBusyMax = 50'000;  // of 40 MB: the modest one must come long before
+    uint32_t posted = 0;
+    const auto keep_busy = [&] {
+      while (posted < kBusyMax && busy->post_send(0, posted, memory.region, 0, 0, memory.size) == SDR_OK) posted++;
+    };
+    keep_busy();
+    CHECK_EQ(modest->post_send(0, 0, memory.region, 0, 0, memory.size), SDR_OK);
+    pair.wait("the modest one's turn", [&] {
+      keep_busy();
+      return std::any_of(pair.a.events.begin(), pair.a.events.end(), [&](const Event& e) {
+        return e.type == static_cast<uint32_t>(EventType::injected) && e.qp == modest->id();
+      });
+    });
+    CHECK(posted < kBusyMax);
+  }
+}
+
 TEST(contexts_close_under_load) {
   for (int round = 0; round < 20; round++) {
     Setup setup;
