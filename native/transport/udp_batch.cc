@@ -120,7 +120,10 @@ bool SendBatch::flush(int fd) {
 
 // Deals with the refused first send; false: no room now, keep everything.
 bool SendBatch::drop_or_split(int error) {
-  if (error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS) return false;
+  if (error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS) {
+    room_is_announced_ = error != ENOBUFS;
+    return false;
+  }
   if (error == EINTR) return true;
   Send& refused = sends_[next_send_];
   const bool about_gso = error == EIO || error == EINVAL || error == EOPNOTSUPP || error == EMSGSIZE;
@@ -131,8 +134,8 @@ bool SendBatch::drop_or_split(int error) {
   }
   // ECONNREFUSED and its like report what befell an earlier datagram; anything else is this datagram's loss. A
   // vanished peer is noticed by its silence, not here.
-  // A datagram too large for its path says nothing about segmentation: what was switched off on its account returns.
-  if (error == EMSGSIZE) gso_ = gso_wanted_;
+  // What befalls a plain datagram too says nothing about segmentation: if switched off on its account, it returns.
+  if (about_gso) gso_ = gso_wanted_;
   refused.lane->refused(refused.packets, error);
   next_send_++;
   return true;
@@ -158,6 +161,8 @@ void SendBatch::remove(const Lane* lane) {
   kept.reserve(kPacketsMax);
   for (size_t s = next_send_; s < sends_.size(); s++)
     if (sends_[s].lane != lane) kept.push_back(sends_[s]);
+  // Nothing may join what is kept: the removed lane's datagrams lie in between.
+  for (Send& send : kept) send.closed = true;
   sends_ = std::move(kept);
   next_send_ = 0;
   if (sends_.empty()) clear();

@@ -34,6 +34,8 @@ class SendBatch {
   // Forgets a lane's datagrams.
   void remove(const Lane* lane);
   bool gso() const { return gso_; }
+  // After flush() gave false: whether the socket becomes writable when there is room. Otherwise only trying tells.
+  bool room_is_announced() const { return room_is_announced_; }
 
  private:
   struct Send {
@@ -50,7 +52,7 @@ class SendBatch {
   void split_sends();
   void clear();
 
-  bool gso_, gso_wanted_;
+  bool gso_, gso_wanted_, room_is_announced_ = true;
   size_t packets_ = 0, bytes_ = 0, next_send_ = 0;
   std::vector<Send> sends_;
   std::unique_ptr<Native> native_;

@@ -81,9 +81,11 @@ void Channel::poke() {
   if (sleeping_.exchange(false)) waker_.signal();
 }
 
-bool Channel::has_mail() const {
+// Mail is for when the batch has gone: while the socket has no room, nobody would open it.
+bool Channel::is_called() const {
   return stopping_.load() || commanded_.load() ||
-         std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) { return lane->has_mail(); });
+         (batch_.empty() && std::any_of(lanes_.begin(), lanes_.end(),
+                                        [](const Lane* lane) { return lane->has_mail(); }));
 }
 
 void Channel::run() {
@@ -172,8 +174,10 @@ void Channel::sleep(int64_t now_ns, int64_t until_ns) {
   if (left < kSpinNs) return;
   // Whoever posts after this store signals; what was posted before is seen below.
   sleeping_.store(true);
-  if (!has_mail())
-    wait_for(socket_.get(), !batch_.empty(), waker_, until_ns == INT64_MAX ? -1 : left);
+  if (!is_called()) {
+    const bool for_room = !batch_.empty() && batch_.room_is_announced();
+    wait_for(socket_.get(), for_room, waker_, until_ns == INT64_MAX ? -1 : left);
+  }
   sleeping_.store(false);
 }
 

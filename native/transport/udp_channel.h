@@ -41,7 +41,7 @@ class Channel {
   void report_deferred();
   int64_t send(int64_t now_ns);
   void sleep(int64_t now_ns, int64_t until_ns);
-  bool has_mail() const;
+  bool is_called() const;
 
   const uint32_t index_;
   Environment& environment_;

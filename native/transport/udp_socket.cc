@@ -57,6 +57,20 @@ uint32_t interface_mtu(int fd, const char* name) {
   return static_cast<uint32_t>(request.ifr_mtu);
 }
 
+// Not inherited by programs that another thread starts meanwhile, and never blocking.
+int open_datagram(int family) {
+#if defined(__linux__)
+  return socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+#else
+  const int fd = socket(family, SOCK_DGRAM, 0);
+  if (fd >= 0) {
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+  }
+  return fd;
+#endif
+}
+
 bool set_option(int fd, int level, int name, int value) {
   return setsockopt(fd, level, name, &value, sizeof value) == 0;
 }
@@ -123,7 +137,7 @@ uint32_t payload_bytes_max(const SocketAddress& local) {
       (local.family() == AF_INET ? kIpv4HeaderBytes : kIpv6HeaderBytes) + kUdpOwnHeaderBytes;
   uint32_t mtu = 0;
   ifaddrs* all = nullptr;
-  const Descriptor probe(socket(local.family(), SOCK_DGRAM, 0));
+  const Descriptor probe(open_datagram(local.family()));
   if (probe.get() >= 0 && getifaddrs(&all) == 0) {
     for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
       if ((one->ifa_flags & IFF_UP) == 0) continue;
@@ -157,11 +171,9 @@ void Descriptor::reset() {
 
 Descriptor open_socket(const SocketAddress& local, const UdpOptions& options,
                        UdpCapabilities* capabilities, UdpError* error) {
-  Descriptor opened(socket(local.family(), SOCK_DGRAM, 0));
+  Descriptor opened(open_datagram(local.family()));
   const int fd = opened.get();
   if (fd < 0) return failed(error, "socket");
-  fcntl(fd, F_SETFD, FD_CLOEXEC);
-  if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) return failed(error, "fcntl");
   if (local.family() == AF_INET6) set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
   forbid_fragments(fd, local.family());
   if (bind(fd, generic(local), local.bytes) != 0) return failed(error, "bind");

@@ -152,6 +152,33 @@ TEST(a_full_socket_keeps_the_batch_until_there_is_room) {
   CHECK(recv(far.get(), sink.data(), sink.size(), MSG_DONTWAIT) > 0);
 }
 
+TEST(a_destination_that_refuses_every_datagram_leaves_segmentation_on_for_others) {
+  Ends ends;
+  SocketAddress nowhere;
+  CHECK(parse_address("127.0.0.1", 0, &nowhere));  // EINVAL: no datagram goes to port 0
+  SendBatch batch(true);
+  const std::vector<uint8_t> payload(500, 7);
+  for (int i = 0; i < 3; i++) add(batch, &ends.lane, nowhere, payload);
+  for (int i = 0; i < 3; i++) add(batch, &ends.other, ends.to, payload);
+  CHECK(batch.flush(ends.sender.get()));
+  CHECK_EQ(ends.lane.counters.send_errors.get(), uint64_t{3});
+  CHECK_EQ(ends.other.counters.send_errors.get(), uint64_t{0});
+  CHECK_EQ(ends.arrived().size(), size_t{3});
+  CHECK(batch.gso());
+}
+
+TEST(nothing_joins_a_send_across_the_gap_that_a_removed_lane_leaves) {
+  Ends ends;
+  SendBatch batch(true);
+  const std::vector<uint8_t> mine(100, 1), others(100, 2), later(100, 3);
+  add(batch, &ends.other, ends.to, others);
+  add(batch, &ends.lane, ends.to, mine);
+  batch.remove(&ends.lane);
+  add(batch, &ends.other, ends.to, later);
+  CHECK(batch.flush(ends.sender.get()));
+  CHECK((ends.arrived() == std::vector<uint8_t>{2, 3}));
+}
+
 TEST(a_removed_lanes_datagrams_are_not_sent) {
   Ends ends;
   SendBatch batch(true);
