@@ -170,10 +170,10 @@ export class ChunkTable {
     return this.oldest === NONE ? Infinity : (this.injectedAt[this.oldest] as number);
   }
 
-  /** Queues for repair every guarded chunk injected at least `ageNs` ago; returns how many. */
-  repairOlder(ageNs: number, nowNs: number): number {
+  /** Queues for repair the guarded chunks injected at least `ageNs` ago, oldest first; returns how many. */
+  repairOlder(ageNs: number, nowNs: number, countMax = Infinity): number {
     let count = 0;
-    while (this.oldestInjectedNs() + ageNs <= nowNs) {
+    while (count < countMax && this.oldestInjectedNs() + ageNs <= nowNs) {
       this.queueRepair(this.oldest);
       count++;
     }

@@ -27,6 +27,8 @@ import {
 /** The reordering window's start, in least RTTs. */
 export const REORDER_RTTS_DEFAULT = 1 / 64;
 export const REORDER_RTTS_MAX = 1;
+/** Chunks sent again at first when nothing at all is acknowledged any more. */
+export const PROBE_CHUNKS = 4;
 
 export interface SelectiveRepeatOptions {
   /** RTO = RTT (1 + alpha); 0.1 to 100, default 2. */
@@ -46,9 +48,15 @@ class SelectiveRepeatSender implements SendSession {
   private readonly table: ChunkTable;
   private readonly guard: RetransmissionGuard;
   private readonly honourNacks: boolean;
+  /** When a chunk was acknowledged last. */
+  private progressNs: number;
+  /** Nothing times out before; -Infinity when no pause of the peer is suspected. */
+  private pauseUntilNs = -Infinity;
+  private probed = false;
 
   constructor(params: SessionParams, alpha: number, honourNacks: boolean) {
     this.params = params;
+    this.progressNs = params.startNs;
     this.table = new ChunkTable(params.chunkCount, params.windowChunks);
     this.guard = new RetransmissionGuard(params, alpha);
     this.honourNacks = honourNacks;
@@ -65,25 +73,34 @@ class SelectiveRepeatSender implements SendSession {
   }
 
   private handleAck(frame: AckFrame, nowNs: number): void {
+    const { acknowledged } = this.table;
     this.table.sampleRtt(frame, nowNs, this.params.path);
     if (!this.table.acknowledge(frame)) return;
     this.guard.handleHeard();
     if (this.table.done) this.state = "done";
+    if (this.table.acknowledged > acknowledged) this.handleNews(nowNs);
+  }
+
+  /** A peer that comes back has as much to read as it missed: it gets an RTO for that, once. */
+  private handleNews(nowNs: number): void {
+    this.progressNs = nowNs;
+    if (this.probed && nowNs < this.pauseUntilNs) this.pauseUntilNs = nowNs + this.guard.rtoNs;
+    this.probed = false;
   }
 
   /**
    * A chunk injected less than about an RTT ago is left alone: the report cannot be about that injection. A gap
    * below a completed chunk is taken at nearly an RTT; a range up to the message's end rests on silence alone, and
-   * part of it may just be on its way, so there the RTT must be full.
+   * part of it may just be on its way, so there the RTT must be full, and as long as it is now.
    */
   private handleNack(frame: NackFrame, nowNs: number): void {
     this.counters.nacksReceived++;
     this.guard.handleHeard();
     if (!this.honourNacks) return;
-    const { rttMinNs } = this.params.path;
+    const { rttNs, rttMinNs } = this.params.path;
     for (const { first, count } of frame.ranges) {
       const isTail = first + count >= this.params.chunkCount;
-      const ageNs = isTail ? rttMinNs : rttMinNs * REPAIR_RTT_FRACTION;
+      const ageNs = isTail ? rttNs : rttMinNs * REPAIR_RTT_FRACTION;
       this.table.repairRange(first, count, ageNs, nowNs);
     }
   }
@@ -93,11 +110,25 @@ class SelectiveRepeatSender implements SendSession {
   }
 
   handleTimeout(nowNs: number): void {
-    if (this.state !== "active") return;
-    const expired = this.table.repairOlder(this.guard.rtoNs, nowNs);
+    if (this.state !== "active" || nowNs < this.pauseUntilNs) return;
+    const { rtoNs } = this.guard;
+    const countMax = this.isPeerPaused ? PROBE_CHUNKS : Infinity;
+    const expired = this.table.repairOlder(rtoNs, nowNs, countMax);
     if (expired === 0) return;
+    this.probed = expired === countMax;
+    this.pauseUntilNs = this.probed ? nowNs + rtoNs : -Infinity;
     this.counters.timeouts += expired;
     this.guard.handleExpired(nowNs);
+  }
+
+  /**
+   * Nothing was acknowledged from when the oldest chunk's own acknowledgement was due: then all that is under way
+   * expires, though more likely the peer's process waits for a processor than that every chunk was lost. So the
+   * first time only a few are sent again (as in F-RTO, RFC 5682), and if nothing comes of that, everything.
+   */
+  private get isPeerPaused(): boolean {
+    const dueNs = this.table.oldestInjectedNs() + this.params.path.rttNs;
+    return !this.probed && this.progressNs < dueNs;
   }
 
   pollTransmit(maxChunks: number, _nowNs: number): ChunkRange | undefined {
@@ -122,7 +153,8 @@ class SelectiveRepeatSender implements SendSession {
   }
 
   nextTimeoutNs(): number {
-    return this.state === "active" ? this.table.oldestInjectedNs() + this.guard.rtoNs : Infinity;
+    if (this.state !== "active") return Infinity;
+    return Math.max(this.table.oldestInjectedNs() + this.guard.rtoNs, this.pauseUntilNs);
   }
 }
 
