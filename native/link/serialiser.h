@@ -10,9 +10,12 @@ namespace sdr {
 
 // The n-th departure of a busy period that began at s is s + ceil(cumulative bits * 1e9 / rate),
 // however long the period lasts: the time is kept as whole nanoseconds and an integer remainder, so
-// that nothing is ever rounded.
+// that nothing is ever rounded. Beyond kTimeMaxNs all departures are then.
 class Serialiser {
  public:
+  // 73 years: adding a link's delay does not overflow.
+  static constexpr int64_t kTimeMaxNs = int64_t{1} << 61;
+
   // The rate is kept in thousandths of a bit per second; 0 or less: infinite. A period under way
   // goes on from its last departure.
   void set_rate(double bits_per_second) {
@@ -34,7 +37,7 @@ class Serialiser {
     }
     if (rate_ == 0) return floor_ns_;
     if (bytes != cached_bytes_) measure(bytes);
-    floor_ns_ += cached_ns_;
+    floor_ns_ = std::min(floor_ns_ + cached_ns_, kTimeMaxNs);
     remainder_ += cached_remainder_;
     if (remainder_ >= rate_) {
       remainder_ -= rate_;
@@ -50,7 +53,7 @@ class Serialiser {
     __extension__ using Wide = unsigned __int128;
     const Wide scaled = Wide{bytes} * 8 * 1'000'000'000'000;  // millibits * nanoseconds per second
     cached_bytes_ = bytes;
-    cached_ns_ = static_cast<int64_t>(scaled / rate_);
+    cached_ns_ = static_cast<int64_t>(std::min(scaled / rate_, Wide{kTimeMaxNs}));
     cached_remainder_ = static_cast<uint64_t>(scaled % rate_);
   }
 

@@ -109,6 +109,22 @@ TEST(four_hundred_gigabit_per_second_does_not_drift_over_millions_of_packets) {
   }
 }
 
+TEST(departures_beyond_all_reason_saturate) {
+  LinkConfig config;
+  config.rate_bps = kLinkRateMinBps;
+  config.packet_overhead_bytes = INT32_MAX;
+  config.delay_ns = config.jitter_ns = kLinkDelayMaxNs;
+  config.distribution = Distribution::pareto;
+  CHECK(config.is_valid());
+  Link link(config, 1, 1);
+  int64_t last = 0;
+  for (int i = 0; i < 1000; i++) {
+    const Fate fate = link.offer(0, 65'000, 65'000, PacketKind::data);
+    CHECK(fate.depart_ns >= last && fate.arrive_ns[0] >= fate.depart_ns);
+    last = fate.depart_ns;
+  }
+}
+
 TEST(an_idle_serialiser_starts_a_new_busy_period) {
   LinkConfig config;
   config.rate_bps = 3e9;
