@@ -4,7 +4,7 @@
  * fixture, so the same cases run at once in virtual time and for real on sockets.
  */
 import { createHash } from "node:crypto";
-import { expect } from "vitest";
+import { expect, test } from "vitest";
 import { Random } from "../../src/base/random.ts";
 import {
   type Capabilities,
@@ -46,6 +46,15 @@ export interface FixtureMaker {
   /** For every queue pair of the suite, below what a case asks for: packet size, pacing. */
   readonly attributes: QueuePairAttributes;
   make(options: FixtureOptions): Fixture;
+}
+
+export function packetBytesOf(maker: FixtureMaker): number {
+  return maker.attributes.packetBytes ?? maker.capabilities.packetBytesDefault;
+}
+
+export function chunkBytesOf(maker: FixtureMaker): number {
+  const packetBytes = packetBytesOf(maker);
+  return maker.attributes.chunkBytes ?? packetBytes * Math.round(65_536 / packetBytes);
 }
 
 export interface PairOptions {
@@ -180,4 +189,19 @@ export function packetsMet(qp: QueuePair): number {
   const c = qp.counters();
   const refused = c.badQueue + c.badSlot + c.badPacket + c.badLength;
   return c.packets + c.chunks + c.messages + c.duplicates + c.late + c.replayed + refused;
+}
+
+/** A case that runs only where `possible`; else it is listed as skipped and the reason printed. */
+export function caseIf(
+  possible: boolean,
+  reason: string,
+  title: string,
+  body: () => Promise<void>,
+): void {
+  if (possible) {
+    test(title, body);
+    return;
+  }
+  process.stdout.write(`skipped "${title}": ${reason}\n`);
+  test.skip(`${title} (${reason})`, () => {});
 }

@@ -15,12 +15,14 @@ import {
   type WriteReport,
 } from "../../src/sdk/index.ts";
 import {
+  chunkBytesOf,
   codeOf,
   expectArrived,
   type FixtureMaker,
   type Guarded,
   type Pair,
   type PairOptions,
+  packetBytesOf,
   packetsLeft,
   source,
   target,
@@ -89,13 +91,8 @@ export async function finish(pair: Pair, one: Transferred, policy: Policy): Prom
   return write;
 }
 
-function geometryOf(maker: FixtureMaker): { packet: number; chunk: number } {
-  const packet = maker.attributes.packetBytes ?? maker.capabilities.packetBytesDefault;
-  return { packet, chunk: maker.attributes.chunkBytes ?? packet * Math.round(65_536 / packet) };
-}
-
 function sizesOf(maker: FixtureMaker): number[] {
-  const { packet, chunk } = geometryOf(maker);
+  const [packet, chunk] = [packetBytesOf(maker), chunkBytesOf(maker)];
   const boundaries = [0, 1, packet - 1, packet, packet + 1, chunk - 1, chunk, chunk + 1, 2 * chunk];
   return [...boundaries, 31 * chunk + 1, 32 * chunk, 33 * chunk - 1, 100 * chunk + packet + 1];
 }
@@ -127,7 +124,7 @@ const ALL_AT_ONCE = [
 
 function lossCases(maker: FixtureMaker, factory: PolicyFactory, small: boolean): void {
   const policy = factory();
-  const { packet, chunk } = geometryOf(maker);
+  const [packet, chunk] = [packetBytesOf(maker), chunkBytesOf(maker)];
   const bytes = 60 * chunk + packet + 7;
   const packets = Math.ceil(bytes / packet);
   const links = small ? ALL_AT_ONCE.slice(1, 3) : ALL_AT_ONCE;
@@ -183,7 +180,7 @@ function lossCases(maker: FixtureMaker, factory: PolicyFactory, small: boolean):
 
 function manyCases(maker: FixtureMaker, factory: PolicyFactory, small: boolean): void {
   const policy = factory();
-  const { packet, chunk } = geometryOf(maker);
+  const [packet, chunk] = [packetBytesOf(maker), chunkBytesOf(maker)];
   const link = "rate 300mbit delay 500us 200us loss 3% duplicate 2% reorder 5% corrupt 0.5%";
 
   test("messages of different sizes in flight together, both directions, each into its own buffer", () =>
@@ -231,7 +228,7 @@ function manyCases(maker: FixtureMaker, factory: PolicyFactory, small: boolean):
 
 function endCases(maker: FixtureMaker, factory: PolicyFactory): void {
   const policy = factory();
-  const { chunk } = geometryOf(maker);
+  const chunk = chunkBytesOf(maker);
   const other: Policy = { ...policy, name: `not-${policy.name}`.slice(0, 64) };
 
   test("ends with different policies fail with PEER_INCOMPATIBLE, and the next message works", () =>
@@ -275,7 +272,7 @@ function endCases(maker: FixtureMaker, factory: PolicyFactory): void {
 
 function pathCases(maker: FixtureMaker, factory: PolicyFactory): void {
   const policy = factory();
-  const { chunk } = geometryOf(maker);
+  const chunk = chunkBytesOf(maker);
   const bytes = 200 * chunk;
 
   test.each([

@@ -1,7 +1,13 @@
-/** Raw transfers for the suites: posts, injections and what arrived, without a policy. */
+/** Transfers for the suites: posts, injections and what arrived, raw and under some policy. */
 import { expect } from "vitest";
-import type { ReceiveHandle, SendHandle } from "../../src/sdk/index.ts";
-import { type Guarded, type Pair, source, target } from "./fixture.ts";
+import {
+  goBackN,
+  type ReceiveHandle,
+  reliableReceive,
+  reliableWrite,
+  type SendHandle,
+} from "../../src/sdk/index.ts";
+import { codeOf, type Guarded, type Pair, source, target } from "./fixture.ts";
 
 export interface Sent {
   readonly from: Guarded;
@@ -69,4 +75,16 @@ export function expectBitsAgree(pair: Pair, receive: ReceiveHandle, bytes: numbe
     packetsIn += found;
   }
   return packetsIn;
+}
+
+/** The policy of cases that need some policy and mean none in particular. */
+export const SOME_POLICY = goBackN();
+
+/** A write and its receive under a policy, not awaited. */
+export function transferOf(pair: Pair, bytes: number, options = {}) {
+  const [from, to] = [source(bytes, 81), target(bytes)];
+  const { offset } = from;
+  const receive = reliableReceive(pair.qb, to.region, SOME_POLICY, { offset, bytes, ...options });
+  const write = reliableWrite(pair.qa, from.region, SOME_POLICY, { offset, bytes, ...options });
+  return { from, to, receive, write, codes: Promise.all([codeOf(write), codeOf(receive)]) };
 }

@@ -2,10 +2,12 @@
 import { describe, expect, test } from "vitest";
 import { Random } from "../../src/base/random.ts";
 import {
+  chunkBytesOf,
   codeThrown,
   expectArrived,
   type FixtureMaker,
   GUARD_BYTES,
+  packetBytesOf,
   packetsMet,
   source,
   target,
@@ -19,13 +21,8 @@ function boundarySizes(packet: number, chunk: number): number[] {
   return [0, 1, packet - 1, packet, packet + 1, chunk - 1, chunk, chunk + 1, 2 * chunk, many];
 }
 
-function geometryOf(maker: FixtureMaker): { packet: number; chunk: number } {
-  const packet = maker.attributes.packetBytes ?? maker.capabilities.packetBytesDefault;
-  return { packet, chunk: maker.attributes.chunkBytes ?? packet * Math.round(65_536 / packet) };
-}
-
 export function dataCases(maker: FixtureMaker): void {
-  const { packet, chunk } = geometryOf(maker);
+  const [packet, chunk] = [packetBytesOf(maker), chunkBytesOf(maker)];
 
   test.each(boundarySizes(packet, chunk))(
     "a one-shot send of %i B arrives, and only that",

@@ -2,11 +2,13 @@
 import { expect, test } from "vitest";
 import { parseLink } from "../../src/sdk/index.ts";
 import {
+  chunkBytesOf,
   expectArrived,
   expectNothingForeign,
   type FixtureMaker,
   GUARD_BYTES,
   type Pair,
+  packetBytesOf,
   packetsLeft,
   sha256,
   source,
@@ -18,8 +20,7 @@ import { expectBitsAgree, inject, openStream, sendOnce } from "./transfers.ts";
 const CHUNKS = 6;
 
 export function faultCases(maker: FixtureMaker): void {
-  const packet = maker.attributes.packetBytes ?? maker.capabilities.packetBytesDefault;
-  const chunk = maker.attributes.chunkBytes ?? packet * Math.round(65_536 / packet);
+  const [packet, chunk] = [packetBytesOf(maker), chunkBytesOf(maker)];
   controlLossCases(maker, chunk);
   dataLossCases(maker, packet, chunk);
   impairmentCases(maker, chunk);

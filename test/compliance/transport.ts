@@ -3,10 +3,12 @@
  * calls alone. What a transport's capabilities rule out is skipped with the reason in the title.
  */
 import { describe, test } from "vitest";
-import type { FixtureMaker } from "./fixture.ts";
+import { chunkBytesOf, type FixtureMaker } from "./fixture.ts";
+import { abortCases } from "./transport-aborts.ts";
 import { dataCases } from "./transport-data.ts";
 import { faultCases } from "./transport-faults.ts";
 import { lifeCases } from "./transport-life.ts";
+import { memoryCases } from "./transport-memory.ts";
 
 export function transportCompliance(maker: FixtureMaker): void {
   const { name, unavailable } = maker;
@@ -18,21 +20,8 @@ export function transportCompliance(maker: FixtureMaker): void {
     }
     describe("data", () => dataCases(maker));
     describe("faults", () => faultCases(maker));
-    describe("life and errors", () => lifeCases(maker));
+    describe("life", () => lifeCases(maker));
+    describe("early ends", () => abortCases(maker, chunkBytesOf(maker)));
+    describe("memory and arguments", () => memoryCases(maker, chunkBytesOf(maker)));
   });
-}
-
-/** A case that runs only where `possible`; else it is listed as skipped and the reason printed. */
-export function caseIf(
-  possible: boolean,
-  reason: string,
-  title: string,
-  body: () => Promise<void>,
-): void {
-  if (possible) {
-    test(title, body);
-    return;
-  }
-  process.stdout.write(`skipped "${title}": ${reason}\n`);
-  test.skip(`${title} (${reason})`, () => {});
 }

@@ -29,7 +29,7 @@ export function packetwise(packetLoss: number, packets: number): (trips: number)
 /** Below this share of the mean nothing more is summed. */
 const NEGLIGIBLE = 1e-12;
 
-/** P(max X_i <= q) for j t + k O <= q < (j + 1) t + k O, 0 <= j <= M: j chunks may have failed k times, others k - 1. */
+/** P(max X_i <= q) for j t + k O <= q < (j + 1) t + k O, 0 <= j <= M: of j chunks k trips may fail, of others k - 1. */
 function distribution(model: SelectiveRepeatModel, j: number, k: number): number {
   const { chunks, notIn } = model;
   return (1 - notIn(k + 1)) ** j * (1 - notIn(k)) ** (chunks - j);

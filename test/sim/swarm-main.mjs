@@ -1,7 +1,7 @@
 // Runs any number of the swarm's seeds, in child processes, so that a crash or a hang is a finding too.
 //   npm run swarm -- [--from 1] [--count N] [--seconds S] [--jobs J]
-// Ends after --count seeds or --seconds, whichever comes first. Exit status 1 when a seed failed. One seed prints all of
-// its settings first; of many, those that fail do.
+// Ends after --count seeds or --seconds, whichever comes first. Exit status 1 when a seed failed. One seed prints all
+// of its settings first; of many, those that fail do.
 import { fork } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
