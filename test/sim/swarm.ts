@@ -1,5 +1,5 @@
 /**
- * Runs one scenario of the swarm in virtual time. Phase 1: safety under faults; no end ever sees a wrong byte, and
+ * Runs one scenario of the swarm on a stage: in virtual time, or on real sockets. Phase 1: safety under faults; no end ever sees a wrong byte, and
  * no completed buffer changes. Phase 2: the links heal, and everything that was not given up must complete.
  */
 
@@ -7,6 +7,7 @@ import { Random } from "../../src/base/random.ts";
 import {
   Context,
   EmulatedWorld,
+  type LinkProfile,
   MemoryRegion,
   parseLink,
   parsePolicy,
@@ -21,7 +22,7 @@ import {
 } from "../../src/sdk/index.ts";
 import { MESSAGE_BYTES_MAX, type MessagePlan, type Scenario } from "./scenario.ts";
 
-/** Virtual time from the healing within which everything must have settled. */
+/** Time from the healing within which everything must have settled. */
 export const LIVENESS_NS = 60e9;
 /** A silent peer counts as gone only long after any outage a scenario has. */
 const PEER_TIMEOUT_NS = 30e9;
@@ -39,21 +40,52 @@ export interface SwarmOutcome {
   readonly virtualNs: number;
 }
 
-/** Virtual timers of the scenario itself. */
+/** Two ends, the links between them, and their time. */
+export interface Stage {
+  readonly contexts: readonly [Context, Context];
+  nowNs(): number;
+  /** Lets at most this much time pass; returns early when `stop` says so. */
+  advance(durationNs: number, stop: () => boolean): Promise<void>;
+  /** Replaces what the end with this queue pair sends over. */
+  setLink(way: 0 | 1, link: LinkProfile, qp: QueuePair): void;
+  close(): void;
+}
+
+export function emulatedStage(scenario: Scenario): Stage {
+  const { seed, progressIntervalNs, links } = scenario;
+  const world = new EmulatedWorld({ seed, progressIntervalNs });
+  const [a, b] = links.map((link) => Context.emulated(world, parseLink(link))) as [
+    Context,
+    Context,
+  ];
+  return {
+    contexts: [a, b],
+    nowNs: () => world.nowNs(),
+    advance: (durationNs) => world.advance(durationNs),
+    setLink: (way, link) => world.setLink([a, b][way]!.transport, link),
+    close() {
+      a.close();
+      b.close();
+      world.native.close();
+    },
+  };
+}
+
+/** Timers of the scenario itself. */
 class Clock {
   private readonly waiting: { atNs: number; wake: () => void }[] = [];
-  private readonly world: EmulatedWorld;
+  private readonly stage: Stage;
 
-  constructor(world: EmulatedWorld) {
-    this.world = world;
+  constructor(stage: Stage) {
+    this.stage = stage;
   }
 
   get nowNs(): number {
-    return this.world.nowNs();
+    return this.stage.nowNs();
   }
 
   sleep(ns: number): Promise<void> {
-    return new Promise((resolve) => this.at(this.world.nowNs() + ns, resolve));
+    return new Promise((resolve) => this.at(this.nowNs + ns, resolve));
   }
 
   at(atNs: number, wake: () => void): void {
@@ -70,7 +102,7 @@ class Clock {
     // In steps that grow, as new timers may come up at any time and a settled run need not wait for the next.
     for (let stepNs = STEP_NS_MIN; !settled; stepNs = Math.min(2 * stepNs, STEP_NS_MAX)) {
       this.waiting.sort((x, y) => x.atNs - y.atNs);
-      const nowNs = this.world.nowNs();
+      const { nowNs } = this;
       if (nowNs >= limitNs) throw new Error(`${what()} did not settle by ${limitNs} ns`);
       const next = this.waiting[0];
       if (next !== undefined && next.atNs <= nowNs) {
@@ -80,7 +112,7 @@ class Clock {
         continue;
       }
       const untilNs = Math.min(next?.atNs ?? limitNs, limitNs, nowNs + stepNs);
-      await this.world.advance(untilNs - nowNs);
+      await this.stage.advance(untilNs - nowNs, () => settled);
     }
   }
 }
@@ -355,22 +387,23 @@ function unsettled(directions: readonly Direction[]): string {
 }
 
 /** Runs a scenario; throws with the first thing that must not be. */
-export async function runScenario(scenario: Scenario): Promise<SwarmOutcome> {
-  const { seed, progressIntervalNs, links, changes, healNs, healedLinks } = scenario;
-  const world = new EmulatedWorld({ seed, progressIntervalNs });
-  const contexts = links.map((link) => Context.emulated(world, parseLink(link)));
-  const [a, b] = contexts as [Context, Context];
+export async function runScenario(
+  scenario: Scenario,
+  makeStage: (scenario: Scenario) => Stage = emulatedStage,
+): Promise<SwarmOutcome> {
+  const { changes, healNs, healedLinks } = scenario;
+  const stage = makeStage(scenario);
   try {
-    const clock = new Clock(world);
+    const clock = new Clock(stage);
     const attributes = attributesOf(scenario);
-    const qps = [a.createQueuePair(attributes), b.createQueuePair(attributes)] as const;
-    const set = (way: 0 | 1, link: string) =>
-      world.setLink([a, b][way]!.transport, parseLink(link));
-    for (const { atNs, way, link } of changes) clock.at(atNs, () => set(way, link));
-    for (const way of [0, 1] as const) clock.at(healNs, () => set(way, healedLinks[way]));
-    const limitNs = healNs + LIVENESS_NS;
-    const [qa, qb] = qps;
+    const [a, b] = stage.contexts;
+    const [qa, qb] = [a.createQueuePair(attributes), b.createQueuePair(attributes)];
+    const startNs = clock.nowNs;
+    const limitNs = startNs + healNs + LIVENESS_NS;
     const connected = Promise.all([qa.connect(qb.info()), qb.connect(qa.info())]);
+    const set = (way: 0 | 1, link: string) => stage.setLink(way, parseLink(link), [qa, qb][way]!);
+    for (const { atNs, way, link } of changes) clock.at(startNs + atNs, () => set(way, link));
+    for (const way of [0, 1] as const) clock.at(startNs + healNs, () => set(way, healedLinks[way]));
     await clock.run(() => "connecting", connected, limitNs);
     await connected;
     const directions = [
@@ -380,21 +413,18 @@ export async function runScenario(scenario: Scenario): Promise<SwarmOutcome> {
     const work = Promise.all(directions.map((direction) => direction.run()));
     await clock.run(() => unsettled(directions), work, limitNs);
     await work;
-    return await finish(world, clock, qps, directions);
+    return await finish(clock, clock.nowNs - startNs, [qa, qb], directions);
   } finally {
-    a.close();
-    b.close();
-    world.native.close();
+    stage.close();
   }
 }
 
 async function finish(
-  world: EmulatedWorld,
   clock: Clock,
-  qps: readonly [QueuePair, QueuePair],
+  virtualNs: number,
+  qps: readonly QueuePair[],
   directions: readonly Direction[],
 ): Promise<SwarmOutcome> {
-  const virtualNs = world.nowNs();
   const closed = Promise.all(qps.map((qp) => qp.close()));
   await clock.run(() => "closing", closed, Number.MAX_SAFE_INTEGER);
   await closed;
