@@ -324,7 +324,10 @@ void Core::land_control(const Flight& flight) {
     } else {
       qp.last_heard_ns_ = now_ns_;
       qp.counters_.control_received++;
-      events_.push_control(qp.id_, now_ns_, body.bytes.data(), body.bytes.size());
+      if (events_.push_control(qp.id_, now_ns_, body.bytes.data(), body.bytes.size()) ==
+          EventQueue::Control::dropped) {
+        qp.counters_.control_dropped++;
+      }
       has_events_ = true;
     }
   }

@@ -33,11 +33,11 @@ bool EventQueue::push(const Event& event) {
   return false;
 }
 
-bool EventQueue::push_control(uint32_t qp, int64_t time_ns, const uint8_t* bytes, size_t size) {
+EventQueue::Control EventQueue::push_control(uint32_t qp, int64_t time_ns, const uint8_t* bytes,
+                                             size_t size) {
   const std::lock_guard lock(mutex_);
   if (control_events_ >= kControlEventsMax || size > kControlBytesMax - control_.size()) {
-    control_dropped_++;
-    return false;
+    return Control::dropped;
   }
   Event event{};
   event.type = type_of(EventType::control);
@@ -46,7 +46,7 @@ bool EventQueue::push_control(uint32_t qp, int64_t time_ns, const uint8_t* bytes
   event.time_ns = static_cast<double>(time_ns);
   control_.insert(control_.end(), bytes, bytes + size);
   control_events_++;
-  return append(event);
+  return append(event) ? Control::queued_first : Control::queued;
 }
 
 size_t EventQueue::drain(Event* out, size_t max_events, uint8_t* control) {
@@ -93,11 +93,6 @@ bool EventQueue::empty() const { return size() == 0; }
 size_t EventQueue::size() const {
   const std::lock_guard lock(mutex_);
   return events_.size() - begin_;
-}
-
-uint64_t EventQueue::control_dropped() const {
-  const std::lock_guard lock(mutex_);
-  return control_dropped_;
 }
 
 void EventQueue::on_progress_drained(std::function<void(uint32_t, uint32_t)> release) {

@@ -136,10 +136,14 @@ void Channel::report_deferred() {
   bool wake = false;
   for (const Deferred& one : deferred_) {
     const Event& event = one.event;
-    wake |= one.control == nullptr
-                ? environment_.events.push(event)
-                : environment_.events.push_control(event.qp, static_cast<int64_t>(event.time_ns),
-                                                   one.control, event.value);
+    if (one.control == nullptr) {
+      wake |= environment_.events.push(event);
+      continue;
+    }
+    const auto time_ns = static_cast<int64_t>(event.time_ns);
+    const auto result = environment_.events.push_control(event.qp, time_ns, one.control, event.value);
+    wake |= result == EventQueue::Control::queued_first;
+    if (result == EventQueue::Control::dropped) one.control_dropped->add(1);
   }
   deferred_.clear();
   if (wake) environment_.wake();

@@ -318,7 +318,7 @@ void Lane::received(const uint8_t* datagram, size_t bytes, int64_t now_ns,
   event.qp = shared.id;
   event.value = payload_size;
   event.time_ns = static_cast<double>(now_ns);
-  deferred.push_back({event, payload});
+  deferred.push_back({event, payload, &counters.control_dropped});
 }
 
 void Lane::received_data(const Header& header, const uint8_t* payload, uint32_t bytes, int64_t now_ns,
@@ -353,7 +353,7 @@ void Lane::received_data(const Header& header, const uint8_t* payload, uint32_t 
   event.message = message;
   event.value = step == SDR_STEP_MESSAGE ? 1 : 0;
   event.time_ns = static_cast<double>(now_ns);
-  deferred.push_back({event, nullptr});
+  deferred.push_back({event, nullptr, nullptr});
 }
 
 }  // namespace sdr::udp

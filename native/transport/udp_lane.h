@@ -42,7 +42,8 @@ class Counter {
 };
 
 struct LaneCounters {
-  Counter packets_sent, bytes_sent, wire_bytes_sent, control_sent, control_received;
+  Counter packets_sent, bytes_sent, wire_bytes_sent, control_sent;
+  Counter control_received, control_dropped;
   Counter bad_checksum, truncated, replayed, malformed, late, send_errors;
   Counter clear_by_kind[kPacketKinds], clear_bytes;  // went past a clear link, unseen by it
 };
@@ -105,7 +106,8 @@ struct Shared {
 // What a batch of received datagrams leads to, reported once the engine is left.
 struct Deferred {
   Event event;
-  const uint8_t* control;  // null for progress; into the receive buffer
+  const uint8_t* control;    // null for progress; into the receive buffer
+  Counter* control_dropped;  // of the lane
 };
 
 struct Lane {

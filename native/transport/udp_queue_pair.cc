@@ -187,6 +187,7 @@ QpCounters UdpQueuePair::counters() const {
     sum.wire_bytes_sent += one.wire_bytes_sent.get();
     sum.control_sent += one.control_sent.get();
     sum.control_received += one.control_received.get();
+    sum.control_dropped += one.control_dropped.get();
     sum.bad_checksum += one.bad_checksum.get();
     sum.truncated += one.truncated.get();
     sum.replayed += one.replayed.get();

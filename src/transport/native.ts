@@ -85,6 +85,7 @@ export interface NativeCounters {
   wireBytesSent: number;
   controlSent: number;
   controlReceived: number;
+  controlDropped: number;
   badChecksum: number;
   truncated: number;
   replayed: number;

@@ -18,12 +18,12 @@ TEST(only_the_first_event_wakes_the_consumer) {
   CHECK(queue.push(event(EventType::injected, 1, 2, 3)));
   CHECK(!queue.push(event(EventType::injected, 1, 2, 4)));
   const uint8_t body = 9;
-  CHECK(!queue.push_control(1, 0, &body, 1));
+  CHECK_EQ(queue.push_control(1, 0, &body, 1), EventQueue::Control::queued);
   Event out[8];
   uint8_t control[8];
   CHECK_EQ(queue.drain(out, 8, control), 3u);
   CHECK(queue.empty());
-  CHECK(queue.push_control(1, 0, &body, 1));
+  CHECK_EQ(queue.push_control(1, 0, &body, 1), EventQueue::Control::queued_first);
 }
 
 TEST(progress_of_a_message_is_merged_while_it_waits) {
@@ -74,19 +74,22 @@ TEST(control_bytes_follow_their_events_through_partial_drains) {
   CHECK(queue.empty());
 }
 
-TEST(control_beyond_the_limits_is_dropped_and_counted) {
+TEST(control_beyond_the_limits_is_dropped_and_said_so) {
   EventQueue queue;
+  using Control = EventQueue::Control;
   const std::vector<uint8_t> body(EventQueue::kControlBytesMax / 4);
-  for (int i = 0; i < 6; i++) queue.push_control(0, i, body.data(), body.size());
+  for (int i = 0; i < 6; i++) {
+    const Control result = queue.push_control(0, i, body.data(), body.size());
+    CHECK_EQ(result, i == 0 ? Control::queued_first : i < 4 ? Control::queued : Control::dropped);
+  }
   CHECK_EQ(queue.size(), 4u);
-  CHECK_EQ(queue.control_dropped(), 2u);
   queue.push(event(EventType::injected, 0, 0, 0));  // others still fit
   CHECK_EQ(queue.size(), 5u);
   std::vector<uint8_t> control(EventQueue::kControlBytesMax);
   Event out[8];
   CHECK_EQ(queue.drain(out, 8, control.data()), 5u);
-  for (size_t i = 0; i < EventQueue::kControlEventsMax + 10; i++)
-    queue.push_control(0, 0, nullptr, 0);
+  for (size_t i = 0; i < EventQueue::kControlEventsMax; i++)
+    CHECK(queue.push_control(0, 0, nullptr, 0) != Control::dropped);
+  CHECK_EQ(queue.push_control(0, 0, nullptr, 0), Control::dropped);
   CHECK_EQ(queue.size(), EventQueue::kControlEventsMax);
-  CHECK_EQ(queue.control_dropped(), 12u);
 }

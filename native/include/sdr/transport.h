@@ -38,10 +38,10 @@ struct Event {  // 32 bytes; JavaScript reads it as Uint32[8] / Float64[4]
 };
 static_assert(sizeof(Event) == 32);
 
-// Bounded, many producers, one consumer. A control datagram that does not fit is dropped and counted (that
-// costs time only); other events are bounded by their nature and never dropped: injected by the work requests
-// outstanding, progress by one a message (a push while one is pending only updates its value), error by one a
-// queue pair.
+// Bounded, many producers, one consumer. A control datagram that does not fit is dropped, and its queue pair counts it
+// (that costs time only); other events are bounded by their nature and never dropped: injected by the work requests
+// posted since the last drain, progress by one a message (a push while one is pending only updates its value), error
+// by one a queue pair.
 class EventQueue {
  public:
   static constexpr size_t kControlBytesMax = 1 << 20;
@@ -49,13 +49,13 @@ class EventQueue {
   // True when the queue was empty before: the consumer must be woken. A progress event of a (qp, message) that
   // has one waiting is merged into it: the value becomes 1 when either is 1, the time stays the earlier one.
   bool push(const Event& event);
-  bool push_control(uint32_t qp, int64_t time_ns, const uint8_t* bytes, size_t size);  // same result
+  enum class Control : uint8_t { dropped, queued, queued_first };  // first: as true above
+  Control push_control(uint32_t qp, int64_t time_ns, const uint8_t* bytes, size_t size);
   // Moves up to max_events out; control bytes are copied to `control` (kControlBytesMax bytes) and `extra`
   // rewritten to offsets in it. Progress events release their message's pending mark as they leave.
   size_t drain(Event* out, size_t max_events, uint8_t* control);
   bool empty() const;
   size_t size() const;
-  uint64_t control_dropped() const;
   // `release(qp, message)` is called by drain(), with no lock held, for every progress event that leaves, before
   // drain returns: the transport clears that message's pending mark there. Set once, before the first push.
   void on_progress_drained(std::function<void(uint32_t qp, uint32_t message)> release);
@@ -71,7 +71,6 @@ class EventQueue {
   size_t control_events_ = 0;
   std::unordered_map<uint64_t, uint64_t> progress_;  // (qp, message) -> sequence number of its waiting event
   uint64_t drained_ = 0;         // events that ever left: the sequence number of events_[begin_]
-  uint64_t control_dropped_ = 0;
   std::function<void(uint32_t, uint32_t)> release_;
 };
 
@@ -87,7 +86,8 @@ struct QpCounters {
   std::array<uint64_t, SDR_STEP_KINDS> steps{};  // receive side, by sdr_step
   uint64_t packets_sent = 0, bytes_sent = 0;     // payload bytes injected (before loss)
   uint64_t wire_bytes_sent = 0;                  // with headers and control, without link overhead
-  uint64_t control_sent = 0, control_received = 0;
+  // Received datagrams are all valid ones; `control_dropped` of them found no room in the event queue.
+  uint64_t control_sent = 0, control_received = 0, control_dropped = 0;
   // Datagrams ignored, by reason; those with another key are nobody's. `malformed`: the checksum holds, and yet no
   // sender of this version makes such a datagram.
   uint64_t bad_checksum = 0, truncated = 0, replayed = 0, malformed = 0;
