@@ -90,6 +90,8 @@ async function transfer(sender, receiver, sha256, { packetBytes, policy, bytes, 
     duplicatePackets: got.counters.duplicates,
     senderCpuSeconds: sent.cpuSeconds,
     receiverCpuSeconds: got.cpuSeconds,
+    // Holds still where others take part of the machine.
+    gbitPerCpuSecond: (bytes * 8e-9) / (sent.cpuSeconds + got.cpuSeconds),
   };
 }
 
@@ -148,6 +150,7 @@ function summarise(rounds, packetBytes, policy) {
     duplicatePackets: over((one) => one.duplicatePackets),
     senderCpuSeconds: over((one) => one.senderCpuSeconds),
     receiverCpuSeconds: over((one) => one.receiverCpuSeconds),
+    gbitPerCpuSecond: over((one) => one.gbitPerCpuSecond),
   };
 }
 
@@ -197,6 +200,7 @@ export function udpTables({ results, bytes, messages, rounds }) {
     { title: "chunks\nsent again", cell: (row) => spreadText(row.chunksRetransmitted, 0) },
     { title: "CPU s\nsender", cell: (row) => row.senderCpuSeconds.median.toFixed(2) },
     { title: "CPU s\nreceiver", cell: (row) => row.receiverCpuSeconds.median.toFixed(2) },
+    { title: "Gbit a\nCPU s", cell: (row) => row.gbitPerCpuSecond.median.toFixed(1) },
   ];
   const note =
     `${bytes / 2 ** 20} MiB as ${messages} messages at once, ${repeats} rounds, two processes, SHA-256 checked; ` +
