@@ -176,12 +176,18 @@ function getUint53(view: DataView, at: number): number | undefined {
   return Number.isSafeInteger(value) ? value : undefined;
 }
 
-function setName(view: DataView, frameAt: number, nameAt: number, name: string): void {
+/** Errors: INVALID_ARGUMENT for a name that no frame of at most `frameBytesMax` can carry. */
+export function checkPolicyName(name: string, frameBytesMax: number): void {
+  const most = Math.min(POLICY_NAME_BYTES_MAX, (frameBytesMax & ~3) - START_NAME_AT - 1);
   check(
-    name.length <= POLICY_NAME_BYTES_MAX && /^[\x20-\x7e]*$/.test(name),
+    name.length <= most && /^[\x20-\x7e]*$/.test(name),
     `policy name ${JSON.stringify(name)} cannot go into a control frame`,
-    `use at most ${POLICY_NAME_BYTES_MAX} printable ASCII characters`,
+    `use at most ${most} printable ASCII characters`,
   );
+}
+
+function setName(view: DataView, frameAt: number, nameAt: number, name: string): void {
+  checkPolicyName(name, FRAME_BYTES_MAX);
   const at = frameAt + nameAt;
   view.setUint8(at, name.length);
   for (let i = 0; i < name.length; i++) view.setUint8(at + 1 + i, name.charCodeAt(i));

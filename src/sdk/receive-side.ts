@@ -3,6 +3,7 @@
  * repeated, and how recent messages ended.
  */
 import { check, SdrError } from "../base/errors.ts";
+import { checkPolicyName } from "../reliability/codec.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import { STATUS } from "../transport/native.ts";
 import { closeFrame, type End, pollFrames, remember, statusError } from "./end.ts";
@@ -35,7 +36,7 @@ export class ReceiveSide {
   }
 
   post(options: ReceiveOptions): ReceiveHandle {
-    const { maxMessageBytes, maxMessages, receiveEnabled } = this.end.attributes;
+    const { maxMessageBytes, maxMessages, packetBytes, receiveEnabled } = this.end.attributes;
     if (!receiveEnabled)
       throw new SdrError(
         "UNSUPPORTED",
@@ -43,6 +44,7 @@ export class ReceiveSide {
         "create it with receiveEnabled",
       );
     const { region, offset = 0 } = options;
+    checkPolicyName(options.policy ?? "", packetBytes);
     const maxBytes = options.maxBytes ?? region.bytes - offset;
     region.checkRange(offset, maxBytes);
     check(

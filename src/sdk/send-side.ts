@@ -3,6 +3,7 @@
  * and the feeding of their data to the transport within its limits.
  */
 import { assert, check, SdrError } from "../base/errors.ts";
+import { checkPolicyName } from "../reliability/codec.ts";
 import type { ControlFrame, CtsFrame } from "../reliability/frames.ts";
 import type { ChunkRange } from "../reliability/policy.ts";
 import { STATUS } from "../transport/native.ts";
@@ -69,7 +70,7 @@ export class SendSide {
   }
 
   start(options: SendOptions): SendHandle {
-    const { maxMessageBytes, maxMessages, sendEnabled } = this.end.attributes;
+    const { maxMessageBytes, maxMessages, packetBytes, sendEnabled } = this.end.attributes;
     const { bytes, immediate } = options;
     if (!sendEnabled)
       throw new SdrError(
@@ -94,6 +95,7 @@ export class SendSide {
         `message of ${bytes} B is above maxMessageBytes ${maxMessageBytes}`,
         "raise maxMessageBytes (and the split), or send several messages",
       );
+    checkPolicyName(options.policy ?? "", packetBytes);
     if (this.goodbyes.isFull)
       throw new SdrError(
         "BUSY",

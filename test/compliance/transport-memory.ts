@@ -111,6 +111,28 @@ export function memoryCases(maker: FixtureMaker, chunk: number): void {
       expect(codeThrown(() => send.continue(request))).toBe("CLOSED");
     }));
 
+  const { packetBytesMin } = maker.capabilities;
+  test("a policy whose name no frame can carry is INVALID_ARGUMENT at once, on either end", () =>
+    withPair(
+      maker,
+      { attributes: { packetBytes: packetBytesMin, chunkBytes: packetBytesMin } },
+      async (pair) => {
+        const names = ["x".repeat(65), "naïve", "line\nbreak"];
+        if (packetBytesMin < 90) names.push("x".repeat(64));
+        const { region } = target(100);
+        for (const name of names) {
+          const named = { ...policy, name };
+          expect(codeThrown(() => reliableWrite(pair.qa, region, named))).toBe("INVALID_ARGUMENT");
+          expect(codeThrown(() => reliableReceive(pair.qb, region, named))).toBe(
+            "INVALID_ARGUMENT",
+          );
+        }
+        const next = transferOf(pair, packetBytesMin + 1);
+        await pair.run(Promise.all([next.write, next.receive]));
+        expectArrived(next.to, next.from);
+      },
+    ));
+
   test("a closed region takes no work, and work that has it goes on", () =>
     withPair(maker, {}, async (pair) => {
       const [from, to] = [source(3 * chunk, 89), target(3 * chunk)];
