@@ -79,9 +79,11 @@ async function startReceiver(
     "--peer-timeout",
     PEER_TIMEOUT,
   ];
+  // Its errors pass through a pipe, which is no terminal: one progress bar is enough.
   const child = fork(main, [...args, ...impaired], {
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    stdio: ["ignore", "ignore", "pipe", "ipc"],
   });
+  child.stderr?.pipe(process.stderr);
   const gone = once(child, "exit").then(([status]) => {
     throw new SdrError(
       "ENVIRONMENT",
