@@ -52,7 +52,8 @@ Verdict read_header(const uint8_t* datagram, size_t bytes, Header* out) {
   out->queue = get16(datagram + 14);
   out->immediate = get32(datagram + 16);
   out->message = get32(datagram + 20);
-  if (out->kind != PacketKind::data && (out->queue | out->immediate | out->message) != 0)
+  const bool has_data_fields = (out->queue | out->immediate | out->message) != 0;
+  if (out->kind != PacketKind::data && (has_data_fields || bytes == kUdpHeaderBytes))
     return Verdict::malformed;
   return Verdict::valid;
 }

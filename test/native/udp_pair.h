@@ -62,6 +62,7 @@ struct Setup {
   LinkConfig link{};  // of both directions
   uint32_t work_requests_max = 256;
   uint32_t slots = 8, generations = 4;
+  uint64_t max_message_bytes = 64u << 20;
   UdpOptions options() const {
     UdpOptions o;
     o.address = address, o.channels = channels, o.allow_gso = gso, o.allow_gro = gro;
@@ -96,7 +97,7 @@ struct Pair {
     if (!end.context) check::fail(__FILE__, __LINE__, error.call + ": " + std::strerror(error.number));
     QpConfig config;
     config.geometry = {setup.packet_bytes, setup.packets_per_chunk, setup.slots, setup.generations,
-                       setup.channels, 64u << 20, {10, 18, 4}};
+                       setup.channels, setup.max_message_bytes, {10, 18, 4}};
     config.rate_bps = setup.rate_bps;
     config.work_requests_max = setup.work_requests_max;
     sdr_status status = SDR_OK;
@@ -104,8 +105,9 @@ struct Pair {
     CHECK_EQ(status, SDR_OK);
     CHECK(end.qp != nullptr);
   }
-  // Until `done` holds; a wake-up, or 20 ms where the condition is not announced by one. Fails after kPatience.
-  void wait(const char* what, const std::function<bool()>& done) {
+  // Until `done` holds; a wake-up, or 2 ms where the condition is not announced by one. Fails after kPatience.
+  // Events are drained meanwhile unless `drain` is false.
+  void wait(const char* what, const std::function<bool()>& done, bool drain = true) {
     const auto limit = std::chrono::steady_clock::now() + kPatience;
     while (true) {
       uint64_t seen;
@@ -113,12 +115,14 @@ struct Pair {
         const std::lock_guard lock(mutex);
         seen = wakes;
       }
-      a.drain();
-      b.drain();
+      if (drain) {
+        a.drain();
+        b.drain();
+      }
       if (done()) return;
       if (std::chrono::steady_clock::now() > limit) check::fail(__FILE__, __LINE__, std::string("waited in vain for ") + what);
       std::unique_lock lock(mutex);
-      woken.wait_for(lock, std::chrono::milliseconds(20), [&] { return wakes != seen; });
+      woken.wait_for(lock, std::chrono::milliseconds(2), [&] { return wakes != seen; });
     }
   }
   uint32_t chunk_bytes() const { return setup.packet_bytes * setup.packets_per_chunk; }
