@@ -36,7 +36,9 @@ import { SendSide } from "./send-side.ts";
 import { Deferred, watchAbort } from "./settle.ts";
 
 const RTT_GUESS_NS = 10e6; // until the connection's first pong
-const CLOSE_LINGER_NS_MIN = 2e6; // after CLOSE is queued, for it to leave
+const CLOSE_LINGER_NS_MIN = 2e6; // from the first CLOSE on, for all of them to leave
+/** Nobody answers the connection's CLOSE; it may meet a full socket, as data is still under way. */
+const CLOSE_COPIES = 3;
 const FINAL_ACK_LINGER_NS_MIN = 2e9; // of a closing receiver whose final ACKs are unconfirmed
 const FINAL_ACK_LINGER_RTTS = 8;
 /** A socket's buffer is charged for more than payload; the rest is for that and for a late reader. */
@@ -71,6 +73,7 @@ export class QueuePair implements QpListener, End, Disposable {
   private connecting: Deferred<void> | undefined;
   private closing: Deferred<void> | undefined;
   private lingerUntilNs = Number.POSITIVE_INFINITY;
+  private closesSent = 0;
   private closeAtNs = Number.POSITIVE_INFINITY;
   private windowBytes = 1;
   private flushing = false;
@@ -379,16 +382,21 @@ export class QueuePair implements QpListener, End, Disposable {
   }
 
   private proceedClose(nowNs: number): void {
-    if (nowNs >= this.closeAtNs) {
+    if (this.closesSent === 0) {
+      if (this.receives.isLingering && nowNs < this.lingerUntilNs) return;
+      this.lingerUntilNs = Number.POSITIVE_INFINITY;
+    } else if (nowNs < this.closeAtNs) {
+      return;
+    }
+    if (this.closesSent === CLOSE_COPIES) {
       this.shut("closed");
       return;
     }
-    if (this.closeAtNs !== Number.POSITIVE_INFINITY) return;
-    if (this.receives.isLingering && nowNs < this.lingerUntilNs) return;
-    this.lingerUntilNs = Number.POSITIVE_INFINITY;
+    this.closesSent++;
     this.writer.write(closeFrame(0, "connection", undefined));
     this.writer.flush();
-    this.closeAtNs = nowNs + CLOSE_LINGER_NS_MIN + Math.round(1.5 * this.path.rttNs);
+    const lingerNs = CLOSE_LINGER_NS_MIN + 1.5 * this.path.rttNs;
+    this.closeAtNs = nowNs + Math.ceil(lingerNs / CLOSE_COPIES);
   }
 
   private failAll(error: SdrError): void {

@@ -206,6 +206,15 @@ function goneCases(maker: FixtureMaker, chunk: number): void {
       await pair.run(pair.qa.close());
     }));
 
+  test("a close is noticed when two of its frames are lost", () =>
+    withPair(maker, { backward: "drop close 1-2" }, async (pair) => {
+      const waiting = pair.qa.startSend({ bytes: 10 });
+      const code = codeOf(waiting.ready);
+      const closed = pair.qb.close();
+      expect(await pair.run(code)).toBe("PEER_CLOSED");
+      await pair.run(closed);
+    }));
+
   test("both ends close at once", () =>
     withPair(maker, {}, async (pair) => {
       const { from, to, write, receive } = transferOf(pair, bytes);

@@ -1,6 +1,7 @@
 /**
- * Runs one scenario of the swarm on a stage: in virtual time, or on real sockets. Phase 1: safety under faults; no end ever sees a wrong byte, and
- * no completed buffer changes. Phase 2: the links heal, and everything that was not given up must complete.
+ * Runs one scenario of the swarm on a stage: in virtual time, or on real sockets. Phase 1: safety under faults; no end
+ * ever sees a wrong byte, and no completed buffer changes. Phase 2: the links heal, and everything that was not given
+ * up must complete.
  */
 
 import { Random } from "../../src/base/random.ts";
