@@ -7,6 +7,19 @@
 
 namespace sdr::node {
 
+namespace {
+
+// The longest ArrayBuffer that Node makes over memory of ours. Asked beforehand: Node refuses a longer one by running
+// the finalizer and failing, whereupon node-addon-api frees the finalizer a second time.
+double external_bytes_max(Napi::Env env) {
+  const auto process = env.Global().Get("process").As<Napi::Object>();
+  const auto get_module = process.Get("getBuiltinModule").As<Napi::Function>();
+  const auto module = get_module.Call(process, {Napi::String::New(env, "buffer")}).As<Napi::Object>();
+  return number(module.Get("constants").As<Napi::Object>().Get("MAX_LENGTH"), "MAX_LENGTH");
+}
+
+}  // namespace
+
 Napi::Function RegionWrap::define(Napi::Env env) { return DefineClass(env, "NativeRegion", {}); }
 
 Napi::Object RegionWrap::wrap(Napi::Env env, RegionRef region) {
@@ -41,6 +54,8 @@ Napi::Value RegionWrap::create(const Napi::CallbackInfo& info) {
     throw Napi::TypeError::New(env, "not an ArrayBuffer or a view of one");
   }
   if (buffer.IsDetached()) throw Napi::TypeError::New(env, "the ArrayBuffer is detached");
+  if (buffer.Get("resizable").ToBoolean())
+    throw Napi::TypeError::New(env, "the ArrayBuffer is resizable, and could shrink under a transfer");
 
   // The last native reference may go on any thread; the JavaScript one is then queued for this thread.
   auto* plain = new Region{static_cast<uint8_t*>(buffer.Data()) + offset, bytes};
@@ -57,6 +72,11 @@ Napi::Value RegionWrap::create(const Napi::CallbackInfo& info) {
 Napi::Value RegionWrap::allocate(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const uint64_t bytes = whole(info[0], "bytes");
+  const double most = external_bytes_max(env);
+  if (static_cast<double>(bytes) > most) {
+    throw Napi::RangeError::New(env, "this version of Node has no ArrayBuffer above " +
+                                         std::to_string(static_cast<uint64_t>(most)) + " bytes");
+  }
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const size_t mapped = bytes == 0 ? page : (bytes + page - 1) / page * page;
   void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

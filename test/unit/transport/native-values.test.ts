@@ -2,6 +2,7 @@
  * What the native addon does with values that no caller in this project gives it: each is refused by an exception,
  * none reaches the engine, the links or the sockets.
  */
+import { constants } from "node:buffer";
 import { describe, expect, it } from "vitest";
 import {
   addon,
@@ -235,6 +236,22 @@ describe("a queue pair's calls from JavaScript", () => {
     structuredClone(buffer, { transfer: [buffer] });
     expect(() => a.postReceive(0, region, 0, 10)).toThrow(/detached/);
     expect(() => addon().createRegion(buffer)).toThrow(/detached/);
+  });
+
+  it("take no buffer whose length may change", () => {
+    const options = { maxByteLength: 200 };
+    const Resizable = ArrayBuffer as unknown as new (n: number, o: object) => ArrayBuffer;
+    const buffer = new Resizable(100, options);
+    expect(() => addon().createRegion(buffer)).toThrow(/resizable/);
+    expect(() => addon().createRegion(new Uint8Array(buffer))).toThrow(/resizable/);
+  });
+
+  it("allocate no more than an ArrayBuffer can hold", () => {
+    for (const bytes of [constants.MAX_LENGTH + 1, 2 ** 50, Number.MAX_SAFE_INTEGER])
+      if (bytes <= Number.MAX_SAFE_INTEGER)
+        expect(() => addon().allocateRegion(bytes)).toThrow(RangeError);
+    for (const bytes of NOT_WHOLE)
+      expect(() => addon().allocateRegion(bytes as number)).toThrow(TypeError);
   });
 
   it("throw after close", () => {
