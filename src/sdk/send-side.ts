@@ -117,8 +117,11 @@ export class SendSide {
     const clearance = this.clearances.get(handle.message);
     const refusal = this.refusals.get(handle.message);
     this.refusals.delete(handle.message);
-    if (refusal !== undefined) queueMicrotask(() => handle.fail(refusal));
-    else if (clearance !== undefined) queueMicrotask(() => this.applyClearance(handle, clearance));
+    queueMicrotask(() => {
+      if (refusal !== undefined) handle.fail(refusal);
+      else if (clearance !== undefined) this.applyClearance(handle, clearance);
+      this.end.act(); // arms the timers that watch the peer
+    });
     return handle;
   }
 
@@ -126,7 +129,6 @@ export class SendSide {
   private applyClearance(handle: SendHandle, clearance: CtsFrame): void {
     if (handle.state !== "waiting") return;
     this.handleCts(clearance, this.end.nowNs());
-    this.end.act();
   }
 
   post(

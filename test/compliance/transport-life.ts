@@ -171,6 +171,17 @@ function goneCases(maker: FixtureMaker, chunk: number): void {
       expect(codeThrown(() => pair.qa.startSend({ bytes: 1 }))).toBe("PEER_UNREACHABLE");
     }));
 
+  test("a send or receive posted to a peer that is gone is PEER_UNREACHABLE", () =>
+    withPair(maker, { attributes: { peerTimeoutNs: 100e6 } }, async (pair) => {
+      const quietAtNs = pair.a.nowNs() + 30e6;
+      await pair.until("the connection to be idle", () => pair.a.nowNs() >= quietAtNs);
+      for (const qp of [pair.qa, pair.qb]) qp.setLink(LOSE_ALL);
+      const send = pair.qa.startSend({ bytes: 1 });
+      const receive = pair.qb.postReceive({ region: target(1).region, maxBytes: 1 });
+      const codes = Promise.all([codeOf(send.ready), codeOf(receive.started)]);
+      expect(await pair.run(codes)).toEqual(["PEER_UNREACHABLE", "PEER_UNREACHABLE"]);
+    }));
+
   test("an idle connection outlives silence, and works after it", () =>
     withPair(maker, { attributes: { peerTimeoutNs: 150e6 } }, async (pair) => {
       const waitUntilNs = pair.a.nowNs() + 320e6;
