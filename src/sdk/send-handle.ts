@@ -88,7 +88,10 @@ export class SendHandle {
     return this.readySignal.promise;
   }
 
-  /** Resolves when, after end(), everything posted has been injected. It says nothing about arrival. */
+  /**
+   * Resolves when, after end(), everything posted has been injected. It says nothing about arrival: packets under way
+   * on an impaired link are still read from the region, whose bytes must not change before the message is delivered.
+   */
   get injected(): Promise<void> {
     return this.endSignal.promise;
   }

@@ -26,7 +26,9 @@ struct Region {
 using RegionRef = std::shared_ptr<const Region>;
 
 enum class EventType : uint32_t {
-  injected = 1,  // a work request's last packet left: message, value = work request id
+  // A work request's last packet was given to the link: message, value = work request id. Packets under way on an
+  // impaired link are read from memory when they leave it: the bytes must not change before the message is delivered.
+  injected = 1,
   progress = 2,  // a receive's bitmap changed: message, value = 1 when the message is complete; one pending a message
   control = 3,   // a control datagram arrived: value = bytes, extra = offset in the control buffer
   error = 4,     // the queue pair failed: value = errno, e.g. socket error
