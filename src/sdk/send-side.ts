@@ -4,7 +4,7 @@
  */
 import { assert, check, SdrError } from "../base/errors.ts";
 import { checkPolicyName } from "../reliability/codec.ts";
-import type { ControlFrame, CtsFrame } from "../reliability/frames.ts";
+import type { ControlFrame, CtsFrame, StartFrame } from "../reliability/frames.ts";
 import type { ChunkRange } from "../reliability/policy.ts";
 import { STATUS } from "../transport/native.ts";
 import { LIMITS } from "./attributes.ts";
@@ -38,9 +38,10 @@ export class SendSide {
   private readonly handles = new Map<number, SendHandle>();
   /**
    * Messages that ended well, to answer a receiver that has not heard. While the receiver holds one's slot, only those
-   * that share the table with it, before and behind, can end: fewer than two tables full.
+   * that share the table with it, before and behind, can end: fewer than two tables full. Their STARTs are kept, not
+   * the handles, which hold sessions and regions.
    */
-  private readonly ended = new Map<number, SendHandle>();
+  private readonly ended = new Map<number, StartFrame>();
   /** Why messages failed, the last FAILURES_MAX of them: their receives may be posted much later. */
   private readonly failures = new Map<number, SdrError>();
   /** CTS of messages not posted yet; at most `maxMessages` ahead. */
@@ -164,7 +165,7 @@ export class SendSide {
     this.handles.delete(handle.message);
     this.clearances.delete(handle.message);
     if (error !== undefined) remember(this.failures, handle.message, error, FAILURES_MAX);
-    else remember(this.ended, handle.message, handle, 2 * this.end.attributes.maxMessages);
+    else remember(this.ended, handle.message, startOf(handle), 2 * this.end.attributes.maxMessages);
   }
 
   abort(handle: SendHandle, error: SdrError): void {
@@ -237,8 +238,7 @@ export class SendSide {
   }
 
   private writeStart(handle: SendHandle): void {
-    const { message, bytes, immediate, policy } = handle;
-    this.end.writer.write({ kind: "start", message, bytes, immediate, policy });
+    this.end.writer.write(startOf(handle));
   }
 
   /** The receiver still talks of a message that has ended here. */
@@ -250,7 +250,7 @@ export class SendSide {
     if (error !== undefined) {
       writer.write(closeFrame(message, "send", error));
     } else if (ended !== undefined && wantsStart) {
-      this.writeStart(ended);
+      writer.write(ended);
     } else {
       writer.write({ kind: "done", message });
       // Forgotten: a receiver that has all of it takes the DONE. For another it must have been given up, as no later
@@ -336,4 +336,8 @@ export class SendSide {
       return false;
     }
   }
+}
+
+function startOf({ message, bytes, immediate, policy }: SendHandle): StartFrame {
+  return { kind: "start", message, bytes, immediate, policy };
 }
