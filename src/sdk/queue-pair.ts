@@ -39,6 +39,7 @@ const RTT_GUESS_NS = 10e6; // until the connection's first pong
 const CLOSE_LINGER_NS_MIN = 2e6; // from the first CLOSE on, for all of them to leave
 /** Nobody answers the connection's CLOSE; it may meet a full socket, as data is still under way. */
 const CLOSE_COPIES = 3;
+const CLOSE_LOOKS_MAX = 50; // after the last CLOSE, whether the transport has taken it to the path
 const FINAL_ACK_LINGER_NS_MIN = 2e9; // of a closing receiver whose final ACKs are unconfirmed
 const FINAL_ACK_LINGER_RTTS = 8;
 /** A socket's buffer is charged for more than payload; the rest is for that and for a late reader. */
@@ -74,6 +75,7 @@ export class QueuePair implements QpListener, End, Disposable {
   private closing: Deferred<void> | undefined;
   private lingerUntilNs = Number.POSITIVE_INFINITY;
   private closesSent = 0;
+  private closeLooks = 0;
   private closeAtNs = Number.POSITIVE_INFINITY;
   private windowBytes = 1;
   private flushing = false;
@@ -388,15 +390,17 @@ export class QueuePair implements QpListener, End, Disposable {
     } else if (nowNs < this.closeAtNs) {
       return;
     }
-    if (this.closesSent === CLOSE_COPIES) {
-      this.shut("closed");
-      return;
-    }
-    this.closesSent++;
-    this.writer.write(closeFrame(0, "connection", undefined));
-    this.writer.flush();
     const lingerNs = CLOSE_LINGER_NS_MIN + 1.5 * this.path.rttNs;
     this.closeAtNs = nowNs + Math.ceil(lingerNs / CLOSE_COPIES);
+    if (this.closesSent < CLOSE_COPIES) {
+      this.closesSent++;
+      this.writer.write(closeFrame(0, "connection", undefined));
+      this.writer.flush();
+      return;
+    }
+    // The transport's own thread may not have come to run.
+    const isOut = this.native.counters().controlSent >= this.writer.datagramsSent;
+    if (isOut || ++this.closeLooks >= CLOSE_LOOKS_MAX) this.shut("closed");
   }
 
   private failAll(error: SdrError): void {
