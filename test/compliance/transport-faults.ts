@@ -161,9 +161,9 @@ function refused(pair: Pair): number {
 function lateCases(maker: FixtureMaker, packet: number, chunk: number): void {
   test("after an early completion late packets are counted and change no byte", () =>
     withPair(maker, { forward: "rate 20mbit delay 2ms 2ms", seed: 3 }, async (pair) => {
-      const bytes = 40 * chunk;
+      const bytes = 400 * packet;
       const { from, to, receive, send } = await openStream(pair, bytes, 71);
-      await inject(pair, send, from, 0, 40);
+      await inject(pair, send, from, 0, Math.ceil(bytes / chunk));
       await pair.until("some packets", () => landed(pair) >= 5);
       receive.complete();
       const hash = sha256(to.region.data);
