@@ -26,19 +26,26 @@ export interface End {
 /** Something with control frames to send: the drivers of both kinds of handle. */
 interface Talker {
   readonly message: number;
+  abort(reason: SdrError): void;
   readonly driver: { pollControl(nowNs: number): ControlFrame | undefined } | undefined;
 }
 
 /** More frames at once than any message needs; the rest waits for the next event. */
 const FRAMES_PER_FLUSH_MAX = 1024;
 
+/** A frame that cannot be encoded is a policy's: it fails the message. */
 export function pollFrames(writer: FrameWriter, handle: Talker, nowNs: number): void {
   const { driver, message } = handle;
   if (driver === undefined) return;
   for (let polls = 0; polls < FRAMES_PER_FLUSH_MAX; polls++) {
     const frame = driver.pollControl(nowNs);
     if (frame === undefined) return;
-    writer.write(frame, message);
+    try {
+      writer.write(frame, message);
+    } catch (error) {
+      handle.abort(toSdrError(error));
+      return;
+    }
   }
 }
 

@@ -30,10 +30,10 @@ import { oneShot } from "./one-shot.ts";
 import { PeerWatch } from "./peer-watch.ts";
 import type { ReceiveHandle, ReceiveOptions } from "./receive-handle.ts";
 import { ReceiveSide } from "./receive-side.ts";
-import type { MemoryRegion } from "./region.ts";
+import { type BufferSource, MemoryRegion } from "./region.ts";
 import type { SendHandle, SendOptions } from "./send-handle.ts";
 import { SendSide } from "./send-side.ts";
-import { Deferred, watchAbort } from "./settle.ts";
+import { checkSignal, Deferred, watchAbort } from "./settle.ts";
 
 const RTT_GUESS_NS = 10e6; // until the connection's first pong
 const CLOSE_LINGER_NS_MIN = 2e6; // from the first CLOSE on, for all of them to leave
@@ -132,6 +132,7 @@ export class QueuePair implements QpListener, End, Disposable {
       `the queue pair is already ${this.state}`,
       "make a new one for another peer",
     );
+    checkSignal(options.signal);
     const peer = decodeInfo(info, this.attributes);
     this.half.connect(peer.transport as TransportInfo);
     this.windowBytes = this.attributes.maxInFlightBytes ?? peer.receiveBufferBytes * SOCKET_SHARE;
@@ -168,14 +169,18 @@ export class QueuePair implements QpListener, End, Disposable {
     return this.sends.start(options);
   }
 
-  /** One-shot send of a region's bytes: waits for the CTS, injects everything once, ends. Unreliable by itself. */
+  /**
+   * One-shot send of a region's bytes (or a buffer, registered for the purpose): waits for the CTS, injects everything
+   * once, ends. Unreliable by itself. Errors: as startSend's; INVALID_ARGUMENT.
+   */
   send(
-    region: MemoryRegion,
+    source: MemoryRegion | BufferSource,
     options: { offset?: number; bytes?: number; immediate?: number; signal?: AbortSignal } = {},
   ): SendHandle {
     const { offset = 0, immediate, signal } = options;
+    const region = MemoryRegion.of(source);
     const bytes = options.bytes ?? region.bytes - offset;
-    region.checkRange(offset, bytes);
+    region.checkRange(offset, bytes, this.capabilities);
     const handle = this.startSend({ bytes, immediate, signal });
     handle.source = { region, offset };
     handle.driver = oneShot(handle);
@@ -376,9 +381,12 @@ export class QueuePair implements QpListener, End, Disposable {
   flush(nowNs: number): void {
     if (this.state === "closed" || this.state === "failed") return;
     this.flushing = true;
-    this.receives.flush(nowNs);
-    this.sends.flush(nowNs);
-    this.flushing = false;
+    try {
+      this.receives.flush(nowNs);
+      this.sends.flush(nowNs);
+    } finally {
+      this.flushing = false;
+    }
     this.writer.flush();
     if (this.state === "closing") this.proceedClose(nowNs);
   }

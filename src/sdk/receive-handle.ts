@@ -7,7 +7,7 @@ import { ChunkBitmap } from "../reliability/bitmap.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import { STATUS } from "../transport/native.ts";
 import type { ReceiveSide } from "./receive-side.ts";
-import type { MemoryRegion } from "./region.ts";
+import type { BufferSource, MemoryRegion } from "./region.ts";
 import { Deferred, News, watchAbort } from "./settle.ts";
 
 /** What drives a receive instead of the application. Called by the queue pair. */
@@ -28,10 +28,13 @@ export interface ReceiveDriver {
 }
 
 export interface ReceiveOptions {
-  readonly region: MemoryRegion;
+  /** Where data lands: a region, or a buffer that is registered for the purpose. */
+  readonly region: MemoryRegion | BufferSource;
+  /** First byte in the region. Default 0. */
   readonly offset?: number;
   /** Most bytes the sender may write. Default: the rest of the region. */
   readonly maxBytes?: number;
+  /** Name of the policy at work, "" for none; the sender's must be the same. */
   readonly policy?: string;
   /** Aborting gives the message up on both ends (ABORTED). */
   readonly signal?: AbortSignal | undefined;
@@ -72,7 +75,7 @@ export class ReceiveHandle implements Disposable {
   constructor(
     side: ReceiveSide,
     message: number,
-    options: ReceiveOptions & { readonly maxBytes: number },
+    options: ReceiveOptions & { readonly region: MemoryRegion; readonly maxBytes: number },
   ) {
     this.side = side;
     this.message = message;

@@ -2,13 +2,15 @@
  * The receiving direction of a queue pair: posted receives and their CTS, what is arriving, final ACKs still being
  * repeated, and how recent messages ended.
  */
-import { check, SdrError } from "../base/errors.ts";
+import { SdrError } from "../base/errors.ts";
 import { checkPolicyName } from "../reliability/codec.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import { STATUS } from "../transport/native.ts";
 import { closeFrame, type End, pollFrames, remember, statusError } from "./end.ts";
 import { Goodbyes } from "./goodbyes.ts";
 import { ReceiveHandle, type ReceiveOptions } from "./receive-handle.ts";
+import { MemoryRegion } from "./region.ts";
+import { checkSignal } from "./settle.ts";
 
 export class ReceiveSide {
   readonly end: End;
@@ -43,15 +45,12 @@ export class ReceiveSide {
         "this queue pair does not receive",
         "create it with receiveEnabled",
       );
-    const { region, offset = 0 } = options;
-    checkPolicyName(options.policy ?? "", packetBytes);
+    const { offset = 0, policy = "", signal } = options;
+    const region = MemoryRegion.of(options.region);
+    checkPolicyName(policy, packetBytes);
+    checkSignal(signal);
     const maxBytes = options.maxBytes ?? region.bytes - offset;
-    region.checkRange(offset, maxBytes);
-    check(
-      !region.isPhantom || this.end.capabilities.phantom,
-      "this transport needs memory for a receive",
-      "allocate or register a region",
-    );
+    region.checkRange(offset, maxBytes, this.end.capabilities);
     if (maxBytes > maxMessageBytes)
       throw new SdrError(
         "TOO_LARGE",
@@ -76,7 +75,7 @@ export class ReceiveSide {
     if (status !== STATUS.ok) throw statusError(status, `receive ${message}`);
     this.next++;
     this.end.beginWaiting();
-    const handle = new ReceiveHandle(this, message, { ...options, maxBytes });
+    const handle = new ReceiveHandle(this, message, { ...options, region, maxBytes });
     this.handles.set(message, handle);
     handle.ctsAtNs = this.end.nowNs();
     queueMicrotask(() => this.end.act());

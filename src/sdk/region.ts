@@ -64,6 +64,11 @@ export class MemoryRegion implements Disposable {
     return new MemoryRegion(addon().phantomRegion(bytes), undefined);
   }
 
+  /** A region as it is, other memory registered. Throws as register does. */
+  static of(memory: MemoryRegion | BufferSource): MemoryRegion {
+    return memory instanceof MemoryRegion ? memory : MemoryRegion.register(memory);
+  }
+
   get isPhantom(): boolean {
     return this.view === undefined;
   }
@@ -92,9 +97,17 @@ export class MemoryRegion implements Disposable {
     return this.handle;
   }
 
-  /** @internal Throws CLOSED after close, INVALID_ARGUMENT when the range is not within the region. */
-  checkRange(offset: number, bytes: number): void {
+  /**
+   * @internal Throws CLOSED after close, INVALID_ARGUMENT when the range is not within the region, or for a phantom
+   * where the transport needs memory.
+   */
+  checkRange(offset: number, bytes: number, can: { readonly phantom: boolean }): void {
     void this.native;
+    check(
+      !this.isPhantom || can.phantom,
+      "this transport needs memory, not a phantom region",
+      "allocate or register a region",
+    );
     check(
       Number.isSafeInteger(offset) &&
         Number.isSafeInteger(bytes) &&

@@ -2,7 +2,7 @@
  * Reliable transfers: a policy's sessions driven by the events of send and receive handles. Everything here uses the
  * handles' public calls; a policy sees only its session.
  */
-import { SdrError } from "../base/errors.ts";
+import { check, SdrError } from "../base/errors.ts";
 import type { ControlFrame } from "../reliability/frames.ts";
 import type {
   ChunkRange,
@@ -81,10 +81,11 @@ export function reliableWrite(
   policy: Policy,
   options: WriteOptions = {},
 ): Transfer<WriteReport> {
-  const region = toRegion(source);
+  checkTransfer(policy, options);
+  const region = MemoryRegion.of(source);
   const { offset = 0, immediate, signal } = options;
   const bytes = options.bytes ?? region.bytes - offset;
-  region.checkRange(offset, bytes);
+  region.checkRange(offset, bytes, qp.capabilities);
   const handle = qp.startSend({ bytes, immediate, policy: policy.name, signal });
   handle.source = { region, offset };
   const driver = new ReliableSend(qp, handle, policy, options);
@@ -103,7 +104,8 @@ export function reliableReceive(
   policy: Policy,
   options: TransferOptions = {},
 ): Transfer<ReceiveReport> {
-  const region = toRegion(target);
+  checkTransfer(policy, options);
+  const region = MemoryRegion.of(target);
   const { offset = 0, signal } = options;
   const maxBytes = options.bytes ?? region.bytes - offset;
   const handle = qp.postReceive({ region, offset, maxBytes, policy: policy.name, signal });
@@ -112,8 +114,19 @@ export function reliableReceive(
   return transfer(driver, handle);
 }
 
-function toRegion(memory: MemoryRegion | BufferSource): MemoryRegion {
-  return memory instanceof MemoryRegion ? memory : MemoryRegion.register(memory);
+function checkTransfer(policy: Policy, { timeoutNs }: TransferOptions): void {
+  check(
+    typeof policy?.name === "string" &&
+      typeof policy.createSender === "function" &&
+      typeof policy.createReceiver === "function",
+    `${typeof policy === "object" ? "an object" : String(policy)} is not a policy`,
+    'pass one of your own, or parsePolicy("sr-nack")',
+  );
+  check(
+    timeoutNs === undefined || (typeof timeoutNs === "number" && timeoutNs > 0),
+    `timeoutNs ${timeoutNs} is not valid`,
+    "use nanoseconds above 0, or leave it out",
+  );
 }
 
 interface Watched<Report> {
@@ -148,39 +161,24 @@ function sessionParams(qp: QueuePair, bytes: number, startNs: number): SessionPa
   };
 }
 
-function deadlineExceeded(what: string, timeoutNs: number): SdrError {
-  return new SdrError(
-    "DEADLINE_EXCEEDED",
-    `${what} did not complete within ${timeoutNs} ns`,
-    "raise timeoutNs, or look at the path's loss and rate",
-  );
-}
-
-/** A policy is the user's code: what it throws fails its message, with INVALID_ARGUMENT unless it is an SdrError. */
-function attempt<T>(handle: SendHandle | ReceiveHandle, call: () => T): T | undefined {
-  try {
-    return call();
-  } catch (error) {
-    handle.abort(toSdrError(error));
-    return undefined;
-  }
-}
-
-class ReliableSend implements SendDriver, Watched<WriteReport> {
-  readonly result: Deferred<WriteReport>;
+/**
+ * One message under a policy. A policy is the user's code: whatever it throws or returns that makes no sense fails its
+ * message, with INVALID_ARGUMENT unless it is an SdrError, and nothing else.
+ */
+abstract class Driven<Report, Session extends SendSession | ReceiveSession> {
+  readonly result: Deferred<Report>;
   readonly news: News;
-  private readonly qp: QueuePair;
-  private readonly handle: SendHandle;
-  private readonly policy: Policy;
-  private readonly timeoutNs: number;
-  private readonly deadlineNs: number;
-  private session: SendSession | undefined;
-  private startNs = 0;
-  private acknowledged = 0;
+  protected readonly qp: QueuePair;
+  protected readonly policy: Policy;
+  protected readonly timeoutNs: number;
+  protected deadlineNs: number;
+  protected session: Session | undefined;
+  protected startNs = 0;
+  /** What nextTimeoutNs threw: it is called where a message cannot be failed, so that waits for the next timeout. */
+  private broken: { readonly error: unknown } | undefined;
 
-  constructor(qp: QueuePair, handle: SendHandle, policy: Policy, options: TransferOptions) {
+  constructor(qp: QueuePair, policy: Policy, options: TransferOptions) {
     this.qp = qp;
-    this.handle = handle;
     this.policy = policy;
     this.timeoutNs = options.timeoutNs ?? Number.POSITIVE_INFINITY;
     this.deadlineNs = qp.nowNs() + this.timeoutNs;
@@ -188,60 +186,136 @@ class ReliableSend implements SendDriver, Watched<WriteReport> {
     this.news = new News(() => qp.userWoken());
   }
 
+  protected abstract readonly handle: SendHandle | ReceiveHandle;
+
+  protected begin(bytes: number, nowNs: number, create: (params: SessionParams) => Session): void {
+    this.startNs = nowNs;
+    try {
+      const session = create(sessionParams(this.qp, bytes, nowNs));
+      if (typeof session !== "object" || session === null) throw this.nonsense("made no session");
+      this.session = session;
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  protected attempt<T>(call: (session: Session) => T): T | undefined {
+    if (this.session === undefined) return undefined;
+    try {
+      return call(this.session);
+    } catch (error) {
+      this.fail(error);
+      return undefined;
+    }
+  }
+
+  protected fail(error: unknown): void {
+    this.session = undefined;
+    this.handle.abort(toSdrError(error));
+  }
+
+  protected nonsense(what: string): SdrError {
+    return new SdrError("INVALID_ARGUMENT", `policy ${this.policy.name} ${what}`, "correct it");
+  }
+
+  protected gaveUp(): SdrError {
+    return new SdrError(
+      "UNRECOVERABLE_LOSS",
+      `policy ${this.policy.name} gave message ${this.handle.message} up`,
+      "use a policy that retransmits",
+    );
+  }
+
+  control(frame: ControlFrame, nowNs: number): void {
+    this.attempt((session) => session.handleControl(frame, nowNs));
+  }
+
+  pollControl(nowNs: number): ControlFrame | undefined {
+    return this.attempt((session) => session.pollControl(nowNs));
+  }
+
+  timeout(nowNs: number): void {
+    if (this.broken !== undefined) return this.fail(this.broken.error);
+    if (nowNs >= this.deadlineNs) return this.fail(this.deadlineExceeded());
+    this.attempt((session) => session.handleTimeout(nowNs));
+    // Such a timer would keep virtual time where it is, for ever.
+    if (this.sessionTimeoutNs() <= nowNs && this.broken === undefined)
+      this.fail(this.nonsense(`has its timer at ${nowNs} ns or before, after a timeout then`));
+  }
+
+  nextTimeoutNs(): number {
+    return Math.min(this.deadlineNs, this.sessionTimeoutNs());
+  }
+
+  private sessionTimeoutNs(): number {
+    if (this.session === undefined) return Number.POSITIVE_INFINITY;
+    try {
+      const atNs = this.session.nextTimeoutNs();
+      if (typeof atNs === "number" && !Number.isNaN(atNs)) return Math.max(0, atNs);
+      throw this.nonsense(`has its timer at ${atNs}, not at a time or Infinity`);
+    } catch (error) {
+      this.broken ??= { error };
+      return 0;
+    }
+  }
+
+  private deadlineExceeded(): SdrError {
+    return new SdrError(
+      "DEADLINE_EXCEEDED",
+      `message ${this.handle.message} was not delivered within ${this.timeoutNs} ns`,
+      "raise timeoutNs, or look at the path's loss and rate",
+    );
+  }
+
+  failed(error: SdrError): void {
+    this.session = undefined;
+    this.news.close();
+    this.result.reject(error);
+  }
+}
+
+class ReliableSend
+  extends Driven<WriteReport, SendSession>
+  implements SendDriver, Watched<WriteReport>
+{
+  protected readonly handle: SendHandle;
+  private acknowledged = 0;
+
+  constructor(qp: QueuePair, handle: SendHandle, policy: Policy, options: TransferOptions) {
+    super(qp, policy, options);
+    this.handle = handle;
+  }
+
   progress(): TransferProgress {
     return { chunksDone: this.acknowledged, chunkCount: this.handle.chunkCount };
   }
 
   ready(nowNs: number): void {
-    this.startNs = nowNs;
-    const params = sessionParams(this.qp, this.handle.bytes, nowNs);
-    this.session = attempt(this.handle, () => this.policy.createSender(params));
-  }
-
-  control(frame: ControlFrame, nowNs: number): void {
-    attempt(this.handle, () => this.session?.handleControl(frame, nowNs));
+    this.begin(this.handle.bytes, nowNs, (params) => this.policy.createSender(params));
   }
 
   injected(first: number, count: number, nowNs: number): void {
-    attempt(this.handle, () => this.session?.handleInjected(first, count, nowNs));
-  }
-
-  timeout(nowNs: number): void {
-    if (nowNs >= this.deadlineNs)
-      this.handle.abort(deadlineExceeded(`write ${this.handle.message}`, this.timeoutNs));
-    else attempt(this.handle, () => this.session?.handleTimeout(nowNs));
-  }
-
-  nextTimeoutNs(): number {
-    return Math.min(this.deadlineNs, this.session?.nextTimeoutNs() ?? Number.POSITIVE_INFINITY);
-  }
-
-  pollControl(nowNs: number): ControlFrame | undefined {
-    return attempt(this.handle, () => this.session?.pollControl(nowNs));
+    this.attempt((session) => session.handleInjected(first, count, nowNs));
   }
 
   pollTransmit(maxChunks: number, nowNs: number): ChunkRange | undefined {
-    return attempt(this.handle, () => this.session?.pollTransmit(maxChunks, nowNs));
+    const range = this.attempt((session) => session.pollTransmit(maxChunks, nowNs)) ?? undefined;
+    if (range === undefined || range.count <= maxChunks) return range;
+    this.fail(this.nonsense(`gave ${range.count} chunks of at most ${maxChunks}`));
+    return undefined;
   }
 
   settle(nowNs: number): void {
-    const { session, handle } = this;
-    if (session === undefined || this.result.settled) return;
+    if (!this.result.settled) this.attempt((session) => this.look(session, nowNs));
+  }
+
+  private look(session: SendSession, nowNs: number): void {
+    const { handle } = this;
     if (session.chunksAcknowledged !== this.acknowledged) {
       this.acknowledged = session.chunksAcknowledged;
       this.news.notify();
     }
-    if (session.state === "failed") {
-      handle.abort(
-        session.error ??
-          new SdrError(
-            "UNRECOVERABLE_LOSS",
-            `policy ${this.policy.name} gave message ${handle.message} up`,
-            "use a policy that retransmits",
-          ),
-      );
-      return;
-    }
+    if (session.state === "failed") throw session.error ?? this.gaveUp();
     if (session.state !== "done") return;
     this.acknowledged = handle.chunkCount;
     const { chunksRetransmitted, timeouts, nacksReceived } = session.counters;
@@ -260,41 +334,19 @@ class ReliableSend implements SendDriver, Watched<WriteReport> {
       nacksReceived,
     });
   }
-
-  failed(error: SdrError): void {
-    this.news.close();
-    this.result.reject(error);
-  }
 }
 
-class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
-  readonly result: Deferred<ReceiveReport>;
-  readonly news: News;
-  private readonly qp: QueuePair;
-  private readonly handle: ReceiveHandle;
-  private readonly policy: Policy;
-  private readonly timeoutNs: number;
-  private deadlineNs: number;
+class ReliableReceive
+  extends Driven<ReceiveReport, ReceiveSession>
+  implements ReceiveDriver, Watched<ReceiveReport>
+{
+  lingering = false;
+  protected readonly handle: ReceiveHandle;
   private lingerUntilNs = Number.POSITIVE_INFINITY;
-  private session: ReceiveSession | undefined;
-  private startNs = 0;
 
   constructor(qp: QueuePair, handle: ReceiveHandle, policy: Policy, options: TransferOptions) {
-    this.qp = qp;
+    super(qp, policy, options);
     this.handle = handle;
-    this.policy = policy;
-    this.timeoutNs = options.timeoutNs ?? Number.POSITIVE_INFINITY;
-    this.deadlineNs = qp.nowNs() + this.timeoutNs;
-    this.result = new Deferred(() => qp.userWoken());
-    this.news = new News(() => qp.userWoken());
-  }
-
-  get lingering(): boolean {
-    return (
-      this.session !== undefined &&
-      this.session.state === "active" &&
-      this.handle.state === "completed"
-    );
   }
 
   progress(): TransferProgress {
@@ -303,62 +355,47 @@ class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
   }
 
   started(nowNs: number): void {
-    this.startNs = nowNs;
-    const params = sessionParams(this.qp, this.handle.bytes ?? 0, nowNs);
-    this.session = attempt(this.handle, () => this.policy.createReceiver(params));
+    this.begin(this.handle.bytes ?? 0, nowNs, (params) => this.policy.createReceiver(params));
   }
 
   handleProgress(nowNs: number): void {
-    attempt(this.handle, () => this.session?.handleProgress(this.handle.bitmap, nowNs));
+    this.attempt((session) => session.handleProgress(this.handle.bitmap, nowNs));
     this.news.notify();
   }
 
-  control(frame: ControlFrame, nowNs: number): void {
-    attempt(this.handle, () => this.session?.handleControl(frame, nowNs));
-  }
-
   done(nowNs: number): void {
-    attempt(this.handle, () => this.session?.handleDone(nowNs));
+    this.attempt((session) => session.handleDone(nowNs));
+    this.linger();
   }
 
-  timeout(nowNs: number): void {
-    if (nowNs >= this.lingerUntilNs) attempt(this.handle, () => this.session?.handleDone(nowNs));
-    else if (nowNs >= this.deadlineNs)
-      this.handle.abort(deadlineExceeded(`receive ${this.handle.message}`, this.timeoutNs));
-    else attempt(this.handle, () => this.session?.handleTimeout(nowNs));
+  override timeout(nowNs: number): void {
+    if (nowNs >= this.lingerUntilNs) this.done(nowNs);
+    else super.timeout(nowNs);
   }
 
-  nextTimeoutNs(): number {
-    if (this.session !== undefined && this.session.state !== "active")
-      return Number.POSITIVE_INFINITY;
-    return Math.min(
-      this.deadlineNs,
-      this.lingerUntilNs,
-      this.session?.nextTimeoutNs() ?? Number.POSITIVE_INFINITY,
-    );
+  override nextTimeoutNs(): number {
+    if (this.result.settled && !this.lingering) return Number.POSITIVE_INFINITY;
+    return Math.min(this.lingerUntilNs, super.nextTimeoutNs());
   }
 
-  pollControl(nowNs: number): ControlFrame | undefined {
-    return attempt(this.handle, () => this.session?.pollControl(nowNs));
+  /** The final ACK is repeated after the slot is completed, for as long as the session is active. */
+  private linger(): void {
+    this.lingering = this.result.settled && this.attempt(({ state }) => state) === "active";
   }
 
   settle(nowNs: number): void {
-    const { session, handle } = this;
-    if (session === undefined || this.result.settled) return;
-    if (session.state === "failed") {
-      handle.abort(
-        new SdrError(
-          "UNRECOVERABLE_LOSS",
-          `policy ${this.policy.name} gave message ${handle.message} up`,
-          "use a policy that retransmits",
-        ),
-      );
-      return;
-    }
+    if (this.result.settled) this.linger();
+    else this.attempt((session) => this.look(session, nowNs));
+  }
+
+  private look(session: ReceiveSession, nowNs: number): void {
+    const { handle } = this;
+    if (session.state === "failed") throw this.gaveUp();
     if (!session.complete) return;
     const { immediate, message, bytes = 0 } = handle;
     this.deadlineNs = Number.POSITIVE_INFINITY;
     this.lingerUntilNs = nowNs + this.qp.attributes.peerTimeoutNs;
+    this.lingering = session.state === "active";
     handle.complete();
     this.news.close();
     this.result.resolve({
@@ -369,10 +406,5 @@ class ReliableReceive implements ReceiveDriver, Watched<ReceiveReport> {
       immediate,
       durationNs: nowNs - this.startNs,
     });
-  }
-
-  failed(error: SdrError): void {
-    this.news.close();
-    this.result.reject(error);
   }
 }

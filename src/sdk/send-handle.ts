@@ -7,7 +7,7 @@ import { check, SdrError } from "../base/errors.ts";
 import type { ControlFrame, CtsFrame } from "../reliability/frames.ts";
 import type { ChunkRange } from "../reliability/policy.ts";
 import { STATUS } from "../transport/native.ts";
-import type { MemoryRegion } from "./region.ts";
+import { MemoryRegion } from "./region.ts";
 import type { SendSide } from "./send-side.ts";
 import { Deferred, watchAbort } from "./settle.ts";
 
@@ -133,10 +133,11 @@ export class SendHandle {
       `use a multiple of ${chunkBytes}, or ${rest}`,
     );
     check(
-      Number.isSafeInteger(offset) && offset >= 0 && offset + bytes <= region.bytes,
-      `bytes ${offset} to ${offset + bytes} are beyond the region's ${region.bytes}`,
-      "stay within the region",
+      region instanceof MemoryRegion,
+      "data comes from a MemoryRegion",
+      "register the buffer once, and pass the region",
     );
+    region.checkRange(offset, bytes, this.side.end.capabilities);
     const status = this.side.post(this, region, offset, chunk, bytes);
     if (status === STATUS.ok) this.outstanding++;
     return status === STATUS.ok ? "ok" : "busy";

@@ -12,6 +12,7 @@ import { closeFrame, type End, pollFrames, remember, statusError, toSdrError } f
 import { Goodbyes } from "./goodbyes.ts";
 import type { MemoryRegion } from "./region.ts";
 import { SendHandle, type SendOptions } from "./send-handle.ts";
+import { checkSignal } from "./settle.ts";
 
 /** Data handed to the transport ahead of its injection: enough to never run dry between two wake-ups. */
 const QUEUE_BYTES_MAX = 4 << 20;
@@ -51,6 +52,8 @@ export class SendSide {
   private readonly work = new Map<number, Work>();
   private readonly goodbyes: Goodbyes;
   private workChunks = 0;
+  /** The message whose turn was last. */
+  private turn = -1;
   private next = 0;
   private nextWork = 0;
 
@@ -97,6 +100,7 @@ export class SendSide {
         "raise maxMessageBytes (and the split), or send several messages",
       );
     checkPolicyName(options.policy ?? "", packetBytes);
+    checkSignal(options.signal);
     if (this.goodbyes.isFull)
       throw new SdrError(
         "BUSY",
@@ -294,22 +298,30 @@ export class SendSide {
     }
   }
 
-  /** One range of each message in turn while there is room. */
+  /** One range of each message in turn while there is room; a long message does not hold up the others. */
   private pump(nowNs: number): void {
     const room = this.roomChunks();
     const most = Math.max(1, Math.min(WORK_CHUNKS_MAX, Math.ceil(room / 4)));
     for (let progressed = true; progressed; ) {
       progressed = false;
-      for (const handle of this.handles.values()) {
+      for (const handle of this.inTurn()) {
         const left = room - this.workChunks;
         if (left <= 0 || this.work.size >= LIMITS.workRequestsMax) return;
         if (handle.state !== "open" || handle.driver === undefined) continue;
         const range = handle.pending ?? handle.driver.pollTransmit(Math.min(most, left), nowNs);
         if (range === undefined) continue;
         if (!this.postRange(handle, range)) continue;
+        this.turn = handle.message;
         progressed = true;
       }
     }
+  }
+
+  private inTurn(): Iterable<SendHandle> {
+    if (this.handles.size === 1) return this.handles.values();
+    const handles = [...this.handles.values()];
+    const next = handles.findIndex(({ message }) => message > this.turn);
+    return next <= 0 ? handles : [...handles.slice(next), ...handles.slice(0, next)];
   }
 
   private roomChunks(): number {

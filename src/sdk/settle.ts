@@ -1,4 +1,5 @@
 /** Small helpers between callbacks and user-facing promises. */
+import { check } from "../base/errors.ts";
 
 /** A promise settled from outside. `onSettle` tells the transport that user code has something to do. */
 export class Deferred<T> {
@@ -67,6 +68,15 @@ export class News {
       }
     }
   }
+}
+
+/** Before anything is posted: once it is, nothing may throw. */
+export function checkSignal(signal: AbortSignal | undefined): void {
+  check(
+    signal === undefined || typeof signal?.addEventListener === "function",
+    "the signal is not an AbortSignal",
+    "pass the signal of an AbortController",
+  );
 }
 
 /** Calls `onAbort` when `signal` is aborted, soon if it already is. The result stops the watching. */
