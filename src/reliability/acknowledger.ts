@@ -17,6 +17,9 @@ export const ACK_WINDOW_FRACTION = 1 / 4;
 /** An ACK that nothing followed is repeated after this many RTTs, then after twice as long each time. */
 export const ACK_REPEAT_RTTS = 1.5;
 export const ACK_REPEAT_DOUBLINGS_MAX = 5;
+/** The final ACK goes out so often, this part of an RTT apart: nothing else tells the sender that it is done. */
+const FINAL_COPIES = 3;
+const COPY_SPACING_RTTS = 1 / 32;
 /** How far beyond the highest completed chunk each progress report looks; ACKs look to the end. */
 export const LOOKAHEAD_CHUNKS = 1024;
 
@@ -76,6 +79,8 @@ export class Acknowledger {
   private news = false;
   private repeatAtNs = Infinity;
   private repeats = 0;
+  /** Further copies of the final ACK to send soon after it. */
+  private copiesLeft = 0;
   /** Next chunk of the selective part to write; NOTHING when no ACK is being written. */
   private writeFrom = NOTHING;
 
@@ -115,10 +120,21 @@ export class Acknowledger {
   schedule(nowNs: number): void {
     const { path, rtoFloorNs } = this.params;
     const repeatNs = Math.max(Math.ceil(path.rttNs * ACK_REPEAT_RTTS), rtoFloorNs, 1);
+    const spacingNs = Math.max(ACK_INTERVAL_MIN_NS, Math.ceil(path.rttNs * COPY_SPACING_RTTS));
     this.lastAckNs = nowNs;
     this.news = false;
     this.writeFrom = 0;
-    this.repeatAtNs = nowNs + repeatNs * 2 ** Math.min(this.repeats, ACK_REPEAT_DOUBLINGS_MAX);
+    this.repeatAtNs =
+      this.copiesLeft > 0
+        ? nowNs + spacingNs
+        : nowNs + repeatNs * 2 ** Math.min(this.repeats, ACK_REPEAT_DOUBLINGS_MAX);
+  }
+
+  /** Makes the final ACK due now, and its copies after it. */
+  scheduleFinal(nowNs: number): void {
+    this.copiesLeft = FINAL_COPIES - 1;
+    this.repeats = 0;
+    this.schedule(nowNs);
   }
 
   /** The peer shows that it lacks the last ACK: repeats it, but does not let itself be made to flood. */
@@ -128,7 +144,8 @@ export class Acknowledger {
 
   handleTimeout(nowNs: number): void {
     if (nowNs >= this.repeatAtNs) {
-      this.repeats++;
+      if (this.copiesLeft > 0) this.copiesLeft--;
+      else this.repeats++;
       this.schedule(nowNs);
     } else if (this.news && nowNs >= this.lastAckNs + this.intervalNs()) {
       this.schedule(nowNs);
@@ -216,7 +233,7 @@ export class BitmapReceiver implements ReceiveSession {
     this.complete = true;
     this.bitmap = undefined;
     this.acknowledger.handleProgress(front, nowNs);
-    this.acknowledger.schedule(nowNs);
+    this.acknowledger.scheduleFinal(nowNs);
   }
 
   /** Our own senders send no frames; one of this message means that its sender has not seen the end. */

@@ -23,6 +23,11 @@ const REORDER_FLOOR_FRACTION = 1 / 4;
 /** Gaps are looked at this often in a window's time, but not more often than every GAP_SCAN_MIN_NS. */
 const GAP_SCANS_PER_WINDOW = 8;
 export const GAP_SCAN_MIN_NS = 5_000;
+/**
+ * What was asked for is not asked for again sooner than this part of the RTO's floor: an RTT may be measured as next
+ * to nothing, and change, and timers have their granularity.
+ */
+const ASK_AGAIN_FLOOR_FRACTION = 1 / 16;
 /** Silence of this many usual intervals between progress reports means that the tail is lost. */
 export const TAIL_INTERVALS = 4;
 /** Tail NACKs that nothing came of before their interval doubles, and how often it does. */
@@ -120,7 +125,7 @@ export class GapDetector implements LossDetector {
   private scan(bitmap: ChunkBitmap, nowNs: number): void {
     const { rttNs, rttMinNs } = this.params.path;
     const repairNs = rttMinNs * REPAIR_RTT_FRACTION;
-    const askAgainNs = Math.ceil(rttNs) + this.windowNs;
+    const askAgainNs = Math.max(Math.ceil(rttNs) + this.windowNs, askAgainFloorNs(this.params));
     const { grainNs } = this;
     let kept = 0;
     let dueNs = Infinity;
@@ -190,6 +195,10 @@ export class GapDetector implements LossDetector {
   }
 }
 
+function askAgainFloorNs({ rtoFloorNs }: SessionParams): number {
+  return Math.max(GAP_SCAN_MIN_NS, Math.ceil(rtoFloorNs * ASK_AGAIN_FLOOR_FRACTION));
+}
+
 /** Watches for silence while chunks behind the highest completed one are missing. */
 class TailWatch {
   /** Whether there is a tail to wait for. */
@@ -241,7 +250,8 @@ class TailWatch {
     if (!this.armed) return Infinity;
     const idleNs = this.idleNs(windowNs);
     const doublings = Math.min(Math.max(0, this.fires - TAIL_PATIENCE), TAIL_DOUBLINGS_MAX);
-    const againNs = this.firedNs + (Math.ceil(this.params.path.rttNs) + idleNs) * 2 ** doublings;
+    const roundNs = Math.ceil(this.params.path.rttNs) + idleNs;
+    const againNs = this.firedNs + Math.max(roundNs, askAgainFloorNs(this.params)) * 2 ** doublings;
     return Math.max(this.progressNs + idleNs, againNs);
   }
 
