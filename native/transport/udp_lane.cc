@@ -321,9 +321,18 @@ void Lane::received(const uint8_t* datagram, size_t bytes, int64_t now_ns,
   deferred.push_back({event, payload, &counters.control_dropped});
 }
 
+// A copy sent to another channel's socket would be placed by two threads at once.
+bool Lane::is_for_this_channel(const Header& header) const {
+  const sdr_geometry& geometry = shared.geometry;
+  const uint32_t packet =
+      (header.immediate >> geometry.split.user_bits) & ((1u << geometry.split.packet_bits) - 1);
+  return packet % geometry.channels == channel && header.queue % geometry.channels == channel;
+}
+
 void Lane::received_data(const Header& header, const uint8_t* payload, uint32_t bytes, int64_t now_ns,
                          std::vector<Deferred>& deferred) {
   const sdr_geometry& geometry = shared.geometry;
+  if (geometry.channels > 1 && !is_for_this_channel(header)) return counters.malformed.add(1);
   const sdr_completion completion{header.queue, header.immediate, bytes};
   const uint32_t slot = header.immediate >> (32 - geometry.split.message_bits);
   if (slot < geometry.slots && header.queue < geometry.generations * geometry.channels) {

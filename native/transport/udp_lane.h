@@ -152,6 +152,7 @@ struct Lane {
   size_t emit_due(int64_t now_ns, SendBatch& batch);
   int64_t pump_direct(int64_t now_ns, SendBatch& batch, size_t quantum);
   int64_t offer(int64_t now_ns, size_t quantum);
+  bool is_for_this_channel(const Header& header) const;
   void received_data(const Header& header, const uint8_t* payload, uint32_t bytes, int64_t now_ns,
                      std::vector<Deferred>& deferred);
 

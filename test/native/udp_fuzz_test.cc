@@ -36,8 +36,8 @@ struct Tally {
   uint64_t total() const { return unknown + truncated + bad_checksum + malformed + control + engine; }
 };
 
-// The oracle: sdr/udp.h's layout, read anew.
-void expect_datagram(Tally* tally, const Bytes& datagram, uint64_t key, uint32_t packet_bytes) {
+// The oracle: sdr/udp.h's layout and split 10 + 18 + 4, read anew.
+void expect_datagram(Tally* tally, const Bytes& datagram, uint64_t key, const Setup& setup, uint32_t channel) {
   const uint8_t* d = datagram.data();
   if (datagram.size() < 8 || big_endian(d, 8) != key) {
     tally->unknown++;
@@ -45,12 +45,16 @@ void expect_datagram(Tally* tally, const Bytes& datagram, uint64_t key, uint32_t
     tally->truncated++;
   } else if (plain_crc32c(d + 12, datagram.size() - 12) != big_endian(d + 8, 4)) {
     tally->bad_checksum++;
-  } else if (d[12] != 1 || d[13] >= kPacketKinds || datagram.size() - kUdpHeaderBytes > packet_bytes ||
+  } else if (d[12] != 1 || d[13] >= kPacketKinds || datagram.size() - kUdpHeaderBytes > setup.packet_bytes ||
              (d[13] != 0 && (big_endian(d + 14, 8) | big_endian(d + 22, 2)) != 0) ||
              (d[13] != 0 && datagram.size() == kUdpHeaderBytes)) {
     tally->malformed++;
+  } else if (d[13] != 0) {
+    tally->control++;
   } else {
-    (d[13] != 0 ? tally->control : tally->engine)++;
+    const uint64_t queue = big_endian(d + 14, 2), packet = (big_endian(d + 16, 4) >> 4) & 0x3ffff;
+    const bool its_channel = queue % setup.channels == channel && packet % setup.channels == channel;
+    (its_channel ? tally->engine : tally->malformed)++;
   }
 }
 
@@ -133,9 +137,10 @@ class Fuzz {
 
   void shoot() {
     for (uint32_t shot = 0; shot < kShotsPerStep; shot++) {
-      Bytes bytes = mutate(recorded_[pick(recorded_.size())]);
-      expect_datagram(&expected_, bytes, kKeyB, pair_.setup.packet_bytes);
-      guns_[pick(guns_.size())]->send(bytes.data(), bytes.size());
+      const Bytes bytes = mutate(recorded_[pick(recorded_.size())]);
+      const auto channel = static_cast<uint32_t>(pick(guns_.size()));
+      expect_datagram(&expected_, bytes, kKeyB, pair_.setup, channel);
+      guns_[channel]->send(bytes.data(), bytes.size());
     }
   }
 

@@ -136,7 +136,9 @@ sdr_status sdr_rx_complete(sdr_rx* rx, uint32_t message);
 void sdr_rx_enter(sdr_rx* rx, uint32_t worker);
 void sdr_rx_leave(sdr_rx* rx, uint32_t worker);
 
-/* Where the completion's payload belongs; the checks of sdr_rx_step without its effects.
+/* Where the completion's payload belongs; the checks of sdr_rx_step without its effects. Two workers
+ * that place the same packet at once would both write: a transport with several lets each take only
+ * the packets of its own channel.
  * Returns NULL with *why set (LATE, BAD_*, DUPLICATE) when it must not be placed; a phantom
  * receive returns NULL with *why = SDR_STEP_PACKET. Does not count. */
 void* sdr_rx_place(sdr_rx* rx, const sdr_completion* completion, sdr_step* why);

@@ -91,7 +91,7 @@ struct QpCounters {
   // Received datagrams are all valid ones; `control_dropped` of them found no room in the event queue.
   uint64_t control_sent = 0, control_received = 0, control_dropped = 0;
   // Datagrams ignored, by reason; those with another key are nobody's. `malformed`: the checksum holds, and yet no
-  // sender of this version makes such a datagram.
+  // sender of this version makes such a datagram, or not to this channel.
   uint64_t bad_checksum = 0, truncated = 0, replayed = 0, malformed = 0;
   uint64_t send_errors = 0;  // datagrams the operating system refused to send (lost, as on a path)
 };
