@@ -63,7 +63,7 @@ TEST(datagrams_of_mixed_sizes_keep_their_order_and_bounds) {
     SendBatch batch(gso);
     std::vector<std::vector<uint8_t>> payloads;
     std::vector<uint8_t> expected;
-    for (uint8_t i = 0; i < 200; i++) {
+    for (uint8_t i = 0; i < 60; i++) {  // which any socket buffer holds
       payloads.emplace_back(i % 7 == 3 ? 40 : 1000 + i % 2, i);
       expected.push_back(i);
     }
@@ -80,10 +80,10 @@ TEST(a_refused_segmented_send_goes_as_plain_datagrams_and_none_is_lost) {
   CHECK_EQ(setsockopt(ends.sender.get(), SOL_SOCKET, SO_NO_CHECK, &on, sizeof on), 0);
   SendBatch batch(true);
   const std::vector<uint8_t> payload(500, 9);
-  for (int i = 0; i < 100; i++) add(batch, &ends.lane, ends.to, payload);
+  for (int i = 0; i < 60; i++) add(batch, &ends.lane, ends.to, payload);
   CHECK(batch.flush(ends.sender.get()));
   CHECK(!batch.gso());
-  CHECK_EQ(ends.arrived().size(), size_t{100});
+  CHECK_EQ(ends.arrived().size(), size_t{60});
   CHECK_EQ(ends.lane.counters.send_errors.get(), uint64_t{0});
   add(batch, &ends.lane, ends.to, payload);
   CHECK(batch.flush(ends.sender.get()));
