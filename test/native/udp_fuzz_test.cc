@@ -1,6 +1,6 @@
 // Mutated, truncated, extended, re-keyed, forged and replayed datagrams shot from a plain socket at a queue pair while
 // it receives. Nothing crashes, memory ends up right, and every datagram is counted once, under the reason that an
-// oracle of this file names. SDR_FUZZ_ROUNDS (default 6) and SDR_FUZZ_SEED choose how much of it.
+// oracle of this file names. SDR_FUZZ_ROUNDS (default 6) says how much of it, SDR_SEED (default 1) where it begins.
 #include "udp_pair.h"
 
 using namespace sdr;
@@ -250,7 +250,7 @@ uint64_t setting(const char* name, uint64_t otherwise) {
 }  // namespace
 
 TEST(every_datagram_is_counted_by_reason_and_none_spoils_memory) {
-  const uint64_t rounds = setting("SDR_FUZZ_ROUNDS", 6), first = setting("SDR_FUZZ_SEED", 1);
+  const uint64_t rounds = setting("SDR_FUZZ_ROUNDS", 6), first = setting("SDR_SEED", 1);
   for (uint64_t seed = first; seed < first + rounds; seed++) {
     std::mt19937_64 random(seed);
     Setup setup;
