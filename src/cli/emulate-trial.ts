@@ -89,7 +89,7 @@ async function runTrial(
     if (!(error instanceof SdrError)) throw error;
     return [Number.NaN, 0, 0, 0, error.number];
   } finally {
-    world.native.close();
+    world.close();
   }
 }
 
@@ -150,6 +150,6 @@ export function checkSetting(setting: TrialSetting): void {
     context.createQueuePair(attributes(setting));
   } finally {
     context.close();
-    world.native.close();
+    world.close();
   }
 }

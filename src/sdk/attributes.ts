@@ -57,6 +57,7 @@ function whole(name: string, value: number, min: number, max: number): number {
 }
 
 function checkSplit(split: readonly [number, number, number]): void {
+  check(Array.isArray(split), `split ${split} is not valid`, "give three numbers: [10, 18, 4]");
   const [message, packet, user] = split;
   check(
     split.length === 3 &&
@@ -122,7 +123,11 @@ export function resolveAttributes(
   }
   const slotsMax = Math.min(LIMITS.messagesMax, 2 ** split[0]);
   const { rateBps = Number.POSITIVE_INFINITY } = given;
-  check(rateBps > 0, `rateBps ${rateBps} is not valid`, "use bit/s above 0, or leave it out");
+  check(
+    typeof rateBps === "number" && rateBps > 0,
+    `rateBps ${rateBps} is not valid`,
+    "use bit/s above 0, or leave it out",
+  );
   if (given.maxInFlightBytes !== undefined)
     whole("maxInFlightBytes", given.maxInFlightBytes, 1, LIMITS.messageBytesMax);
   return {

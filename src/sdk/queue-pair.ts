@@ -56,7 +56,7 @@ export interface QueuePairCounters extends NativeCounters {
 
 type State = "new" | "connecting" | "connected" | "closing" | "closed" | "failed";
 
-export class QueuePair implements QpListener, End, Disposable {
+export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
   readonly attributes: ResolvedAttributes;
   /** Round-trip time and rate as known now. */
   readonly path: RttEstimator;
@@ -163,9 +163,13 @@ export class QueuePair implements QpListener, End, Disposable {
     return Math.max(2, Math.min(2 ** 31, Math.floor(share)));
   }
 
-  /** Posts the next send and returns at once; see SendHandle. Errors: TOO_LARGE, BUSY (no free slot), CLOSED. */
+  /**
+   * Posts the next send and returns at once; see SendHandle. Errors: TOO_LARGE, BUSY (no free slot), UNSUPPORTED,
+   * INVALID_ARGUMENT (also before it is connected), CLOSED.
+   */
   startSend(options: SendOptions): SendHandle {
     this.checkOpen();
+    check(this.isConnected, "the queue pair is not connected", "await connect() before sending");
     return this.sends.start(options);
   }
 
@@ -187,7 +191,10 @@ export class QueuePair implements QpListener, End, Disposable {
     return handle;
   }
 
-  /** Posts the next receive: data of the n-th send lands in it. Errors: INVALID_ARGUMENT, TOO_LARGE, BUSY, CLOSED. */
+  /**
+   * Posts the next receive, before or after connecting: data of the n-th send lands in it. Errors: INVALID_ARGUMENT,
+   * TOO_LARGE, BUSY, UNSUPPORTED, CLOSED.
+   */
   postReceive(options: ReceiveOptions): ReceiveHandle {
     this.checkOpen();
     return this.receives.post(options);
@@ -242,13 +249,14 @@ export class QueuePair implements QpListener, End, Disposable {
   /** Ends the connection at once, without waiting for anything. */
   [Symbol.dispose](): void {
     if (this.state === "closed") return;
-    const wasConnected = this.isConnected;
     this.failAll(new SdrError("CLOSED", "the queue pair was closed", ""));
-    if (wasConnected) {
-      this.writer.write(closeFrame(0, "connection", undefined));
-      this.writer.flush();
-    }
+    if (this.isConnected) this.writeClose(undefined);
     this.shut("closed");
+  }
+
+  /** As close: `await using` ends a connection in good order. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   nowNs(): number {
@@ -402,13 +410,18 @@ export class QueuePair implements QpListener, End, Disposable {
     this.closeAtNs = nowNs + Math.ceil(lingerNs / CLOSE_COPIES);
     if (this.closesSent < CLOSE_COPIES) {
       this.closesSent++;
-      this.writer.write(closeFrame(0, "connection", undefined));
-      this.writer.flush();
+      this.writeClose(undefined);
       return;
     }
     // The transport's own thread may not have come to run.
     const isOut = this.native.counters().controlSent >= this.writer.datagramsSent;
     if (isOut || ++this.closeLooks >= CLOSE_LOOKS_MAX) this.shut("closed");
+  }
+
+  /** Tells the peer at once that the connection ends. */
+  private writeClose(error: SdrError | undefined): void {
+    this.writer.write(closeFrame(0, "connection", error));
+    this.writer.flush();
   }
 
   private failAll(error: SdrError): void {
@@ -421,6 +434,8 @@ export class QueuePair implements QpListener, End, Disposable {
     if (this.state === "closed" || this.state === "failed") return;
     this.failure = error;
     this.failAll(error);
+    // A peer that is only slow need not find out by waiting.
+    if (this.isConnected && error.code !== "PEER_CLOSED") this.writeClose(error);
     this.shut("failed");
   }
 

@@ -8,6 +8,7 @@ import { checkLink, type LinkProfile } from "../link/profile.ts";
 import { addon, type NativeQp, type NativeQpConfig, type NativeWorld, STATUS } from "./native.ts";
 import {
   type Capabilities,
+  checkSeed,
   createNativeQp,
   Pump,
   type QpListener,
@@ -26,31 +27,46 @@ export interface EmulatedWorldOptions {
 /** Synchronous steps between two looks at whether user code waits; bounds how long `run` keeps the thread. */
 const STEPS_PER_TURN_MAX = 4096;
 
-export class EmulatedWorld {
-  readonly native: NativeWorld;
+export class EmulatedWorld implements Disposable {
+  /** @internal */
   readonly pump = new Pump();
   private readonly qps = new Map<number, EmulatedQp>();
-  /** Tells this world's infos from another's. */
+  /** @internal Tells this world's infos from another's. */
   readonly id = randomUUID();
+  private readonly handle: NativeWorld;
   private woken = false;
   private running = false;
+  private closed = false;
 
   constructor(options: EmulatedWorldOptions = {}) {
     const { seed = 1, progressIntervalNs = 10_000 } = options;
-    check(
-      Number.isSafeInteger(seed) && seed >= 0,
-      `seed ${seed} is not valid`,
-      "use a whole number from 0 to 2^53-1",
-    );
+    checkSeed(seed);
     check(
       Number.isSafeInteger(progressIntervalNs) && progressIntervalNs >= 0,
       `progressIntervalNs ${progressIntervalNs} is not valid`,
       "use whole nanoseconds, 0 or more",
     );
-    this.native = addon().createWorld(seed, progressIntervalNs);
+    this.handle = addon().createWorld(seed, progressIntervalNs);
   }
 
-  /** Virtual nanoseconds since the world began. */
+  /** @internal Errors: CLOSED. */
+  get native(): NativeWorld {
+    if (!this.closed) return this.handle;
+    throw new SdrError("CLOSED", "the world is closed", "make a new one");
+  }
+
+  /** Lets its memory go at once, not when it is collected. Close its contexts first. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.handle.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Virtual nanoseconds since the world began. Errors: CLOSED. */
   nowNs(): number {
     return this.native.nowNs();
   }
@@ -121,20 +137,24 @@ export class EmulatedWorld {
     return true;
   }
 
+  /** @internal */
   userWoken(): void {
     this.woken = true;
   }
 
+  /** @internal */
   addQp(qp: EmulatedQp, listener: QpListener): void {
     this.qps.set(qp.native.id, qp);
     this.pump.add(qp.native.id, listener);
   }
 
+  /** @internal */
   removeQp(qp: EmulatedQp): void {
     this.qps.delete(qp.native.id);
     this.pump.remove(qp.native.id);
   }
 
+  /** @internal */
   qp(id: number): EmulatedQp | undefined {
     return this.qps.get(id);
   }

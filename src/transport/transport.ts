@@ -2,9 +2,9 @@
  * What the SDK sees of a transport: capabilities, queue pairs, and a pump that delivers native events and
  * timeouts to queue pairs. Transports differ in what moves packets and what time is; this file is what they share.
  */
-import { SdrError } from "../base/errors.ts";
+import { check, SdrError } from "../base/errors.ts";
 import type { LinkProfile } from "../link/profile.ts";
-import { EVENT, type NativeEvents, type NativeQp, type NativeQpConfig } from "./native.ts";
+import { EVENT, type NativeEvents, type NativeQp, type NativeQpConfig, STATUS } from "./native.ts";
 
 /** What a transport can do. Tests skip, with this as the printed reason, what one cannot. */
 export interface Capabilities {
@@ -133,11 +133,24 @@ export class Pump {
   }
 }
 
-/** Creates the native queue pair, turning a refused configuration into INVALID_ARGUMENT. */
+export function checkSeed(seed: number): void {
+  check(
+    Number.isSafeInteger(seed) && seed >= 0,
+    `seed ${seed} is not valid`,
+    "use a whole number from 0 to 2^53-1",
+  );
+}
+
+/** Creates the native queue pair. Errors: INVALID_ARGUMENT for a refused configuration, BUSY. */
 export function createNativeQp(create: () => NativeQp, config: NativeQpConfig): NativeQp {
   try {
     return create();
   } catch (cause) {
+    if (cause instanceof SdrError) throw cause;
+    if ((cause as { status?: number }).status === STATUS.busy)
+      throw new SdrError("BUSY", "the transport has no room for another queue pair", "close some", {
+        cause,
+      });
     throw new SdrError(
       "INVALID_ARGUMENT",
       `the transport refused the queue pair: packet ${config.packetBytes} B x ${config.packetsPerChunk} a chunk, ` +

@@ -10,6 +10,7 @@ import { checkLink, type LinkProfile } from "../link/profile.ts";
 import { addon, type NativeQpConfig, type NativeUdpContext, STATUS } from "./native.ts";
 import {
   type Capabilities,
+  checkSeed,
   createNativeQp,
   Pump,
   type QpListener,
@@ -79,7 +80,8 @@ export class UdpTransport implements Transport {
     );
     this.link = options.link ?? {};
     checkLink(this.link);
-    this.seed = options.seed ?? Number(randomBytes(6).readUIntBE(0, 6));
+    this.seed = options.seed ?? randomBytes(6).readUIntBE(0, 6);
+    checkSeed(this.seed);
     this.native = openContext(
       {
         address,
@@ -111,13 +113,20 @@ export class UdpTransport implements Transport {
     };
   }
 
-  nowNs(): number {
-    return this.native.nowNs();
+  /** Errors: CLOSED. */
+  private get open(): NativeUdpContext {
+    if (!this.closed) return this.native;
+    throw new SdrError("CLOSED", "the context is closed", "make a new one");
   }
 
-  /** Local addresses, one a channel. */
+  /** Errors: CLOSED. */
+  nowNs(): number {
+    return this.open.nowNs();
+  }
+
+  /** Local addresses, one a channel. Errors: CLOSED. */
   addresses(): { address: string; port: number }[] {
-    return this.native.addresses();
+    return this.open.addresses();
   }
 
   createQp(config: NativeQpConfig, listener: QpListener): TransportQp {
@@ -129,6 +138,12 @@ export class UdpTransport implements Transport {
       info: () => ({ transport: "udp", addresses: this.addresses(), key: key.toString(16) }),
       connect: (peer) => {
         const { addresses, sendKey } = readInfo(peer, this.capabilities.channels);
+        if (sendKey === key)
+          throw new SdrError(
+            "PEER_INCOMPATIBLE",
+            "the peer's info is this queue pair's own",
+            "pass what the peer's info() returned",
+          );
         const seed = (this.seed + this.qpsMade++ * 0x9e3779b1) % Number.MAX_SAFE_INTEGER;
         const status = this.native.connect(native, addresses, sendKey, this.link, seed);
         if (status !== STATUS.ok) {
@@ -177,9 +192,9 @@ export class UdpTransport implements Transport {
 
   userWoken(): void {}
 
-  /** Datagrams that matched no queue pair's key. */
+  /** Datagrams that matched no queue pair's key. Errors: CLOSED. */
   unknownDatagrams(): number {
-    return this.native.unknownDatagrams();
+    return this.open.unknownDatagrams();
   }
 
   close(): void {

@@ -29,7 +29,7 @@ export function makeEmulated(options: FixtureOptions): EmulatedFixture {
     close() {
       a.close();
       b.close();
-      world.native.close();
+      world.close();
     },
   };
 }

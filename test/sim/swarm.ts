@@ -67,7 +67,7 @@ export function emulatedStage(scenario: Scenario): Stage {
     close() {
       a.close();
       b.close();
-      world.native.close();
+      world.close();
     },
   };
 }
