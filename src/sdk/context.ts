@@ -8,7 +8,7 @@ import type { QueuePairAttributes } from "./attributes.ts";
 import { QueuePair } from "./queue-pair.ts";
 import { type BufferSource, MemoryRegion } from "./region.ts";
 
-export class Context implements Disposable {
+export class Context implements Disposable, AsyncDisposable {
   readonly transport: Transport;
   private readonly queuePairs = new Set<QueuePair>();
   private closed = false;
@@ -57,12 +57,21 @@ export class Context implements Disposable {
     return MemoryRegion.allocate(bytes);
   }
 
-  /** Ends all queue pairs at once (pending work fails with CLOSED), closes sockets, joins threads. */
+  /**
+   * Ends all queue pairs at once (pending work fails with CLOSED), closes sockets, joins threads. Peers of queue pairs
+   * that are still open are not told: close those first, or use `await using`.
+   */
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    for (const qp of [...this.queuePairs]) qp[Symbol.dispose]();
+    for (const qp of [...this.queuePairs]) qp.abandon();
     this.transport.close();
+  }
+
+  /** Closes all queue pairs in good order, then as close(). */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.queuePairs].map((qp) => qp.close()));
+    this.close();
   }
 
   [Symbol.dispose](): void {

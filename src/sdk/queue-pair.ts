@@ -54,7 +54,7 @@ export interface QueuePairCounters extends NativeCounters {
   readonly framesReplayed: number;
 }
 
-type State = "new" | "connecting" | "connected" | "closing" | "closed" | "failed";
+type State = "new" | "connecting" | "connected" | "closing" | "closed";
 
 export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
   readonly attributes: ResolvedAttributes;
@@ -70,6 +70,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
   private readonly replays = new ReplayWindow();
   private readonly onClosed: () => void;
   private state: State = "new";
+  /** Why it ended, when nobody here asked for that. */
   private failure: SdrError | undefined;
   private connecting: Deferred<void> | undefined;
   private closing: Deferred<void> | undefined;
@@ -225,33 +226,26 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
 
   /**
    * Ends the connection in good order: final ACKs still unconfirmed are repeated for a while, then the peer is told.
-   * Pending work fails with CLOSED at once.
+   * Pending work fails with CLOSED at once. In an emulated world all that takes virtual time: run it meanwhile.
    */
   async close(): Promise<void> {
-    if (this.state === "closed") return;
-    if (this.state === "failed") {
-      this.state = "closed";
-      return;
-    }
-    if (this.closing === undefined) {
-      this.closing = new Deferred(() => this.userWoken());
-      const wasConnected = this.isConnected;
-      this.failAll(new SdrError("CLOSED", "the queue pair was closed", ""));
-      this.state = "closing";
-      const lingerNs = Math.max(FINAL_ACK_LINGER_NS_MIN, FINAL_ACK_LINGER_RTTS * this.path.rttNs);
-      const mostNs = wasConnected ? Math.min(this.attributes.peerTimeoutNs, lingerNs) : 0;
-      this.lingerUntilNs = this.nowNs() + mostNs;
-      this.act();
-    }
-    await this.closing.promise;
+    const lingerNs = Math.max(FINAL_ACK_LINGER_NS_MIN, FINAL_ACK_LINGER_RTTS * this.path.rttNs);
+    this.beginClosing(closedHere(), Math.min(this.attributes.peerTimeoutNs, lingerNs));
+    await this.closing?.promise;
   }
 
-  /** Ends the connection at once, without waiting for anything. */
+  /**
+   * Ends the connection now: final ACKs are not repeated any more. The peer is told in the background, while the
+   * context is open. Prefer close(), or `await using`: a sender that lacks its final ACK fails.
+   */
   [Symbol.dispose](): void {
-    if (this.state === "closed") return;
-    this.failAll(new SdrError("CLOSED", "the queue pair was closed", ""));
-    if (this.isConnected) this.writeClose(undefined);
-    this.shut("closed");
+    if (this.isConnected) this.beginClosing(closedHere(), 0);
+    else this.abandon();
+  }
+
+  /** @internal Ends it without a word: its context goes away. */
+  abandon(): void {
+    this.end(closedHere());
   }
 
   /** As close: `await using` ends a connection in good order. */
@@ -272,7 +266,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
 
   /** @internal */
   act(): void {
-    if (this.flushing || this.state === "closed" || this.state === "failed") return;
+    if (this.flushing || this.state === "closed") return;
     this.flush(this.nowNs());
     this.transport.rearm();
   }
@@ -310,7 +304,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
     for (const { frame, sequence } of decoded) {
       if (!this.replays.accept(sequence)) this.framesReplayed++;
       else this.handleFrame(frame, nowNs);
-      if (this.state === "closed" || this.state === "failed") return;
+      if (this.state === "closed") return;
     }
   }
 
@@ -353,7 +347,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
   }
 
   private handlePeerClosed(): void {
-    if (this.state === "closing") this.shut("closed");
+    if (this.state === "closing") this.shut();
     else this.fail(new SdrError("PEER_CLOSED", "the peer closed the connection", ""));
   }
 
@@ -374,8 +368,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
   }
 
   nextTimeoutNs(): number {
-    if (this.state === "closed" || this.state === "failed" || this.state === "new")
-      return Number.POSITIVE_INFINITY;
+    if (this.state === "closed" || this.state === "new") return Number.POSITIVE_INFINITY;
     return Math.min(
       this.closeAtNs,
       this.lingerUntilNs,
@@ -387,7 +380,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
 
   /** Sends what sessions have to say and as much data as the transport has room for. */
   flush(nowNs: number): void {
-    if (this.state === "closed" || this.state === "failed") return;
+    if (this.state === "closed") return;
     this.flushing = true;
     try {
       this.receives.flush(nowNs);
@@ -410,18 +403,13 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
     this.closeAtNs = nowNs + Math.ceil(lingerNs / CLOSE_COPIES);
     if (this.closesSent < CLOSE_COPIES) {
       this.closesSent++;
-      this.writeClose(undefined);
+      this.writer.write(closeFrame(0, "connection", this.failure));
+      this.writer.flush();
       return;
     }
     // The transport's own thread may not have come to run.
     const isOut = this.native.counters().controlSent >= this.writer.datagramsSent;
-    if (isOut || ++this.closeLooks >= CLOSE_LOOKS_MAX) this.shut("closed");
-  }
-
-  /** Tells the peer at once that the connection ends. */
-  private writeClose(error: SdrError | undefined): void {
-    this.writer.write(closeFrame(0, "connection", error));
-    this.writer.flush();
+    if (isOut || ++this.closeLooks >= CLOSE_LOOKS_MAX) this.shut();
   }
 
   private failAll(error: SdrError): void {
@@ -431,29 +419,51 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
   }
 
   private fail(error: SdrError): void {
-    if (this.state === "closed" || this.state === "failed") return;
-    this.failure = error;
-    this.failAll(error);
-    // A peer that is only slow need not find out by waiting.
-    if (this.isConnected && error.code !== "PEER_CLOSED") this.writeClose(error);
-    this.shut("failed");
+    if (this.state !== "closing" && this.state !== "closed") this.failure = error;
+    // A peer that is only slow to answer need not find out by waiting.
+    if (this.isConnected && error.code !== "PEER_CLOSED") this.beginClosing(error, 0);
+    else this.end(error);
   }
 
-  private shut(state: "closed" | "failed"): void {
-    if (this.state !== "closed" && this.state !== "failed") {
-      this.receives.stopLingering(this.nowNs());
-      this.lastCounters = this.counters();
-      this.half.close();
-      this.onClosed();
+  /** Pending work fails now; the peer is told once final ACKs are confirmed, after `lingerNs` at most. */
+  private beginClosing(error: SdrError, lingerNs: number): void {
+    if (this.state === "new") this.end(error);
+    if (this.state === "closed") return;
+    const untilNs = this.nowNs() + lingerNs;
+    if (this.state === "closing") {
+      this.lingerUntilNs = Math.min(this.lingerUntilNs, untilNs);
+    } else {
+      this.closing = new Deferred(() => this.userWoken());
+      this.lingerUntilNs = this.isConnected ? untilNs : this.nowNs();
+      this.failAll(error);
+      this.state = "closing";
     }
-    this.state = state;
+    this.act();
+  }
+
+  private end(error: SdrError): void {
+    if (this.state === "closed") return;
+    this.failAll(error);
+    this.shut();
+  }
+
+  private shut(): void {
+    this.receives.stopLingering(this.nowNs());
+    this.lastCounters = this.counters();
+    this.half.close();
+    this.onClosed();
+    this.state = "closed";
     this.closing?.resolve();
     this.transport.rearm();
   }
 
   private checkOpen(): void {
-    if (this.state === "failed" && this.failure !== undefined) throw this.failure;
-    if (this.state === "closed" || this.state === "closing" || this.state === "failed")
+    if (this.failure !== undefined) throw this.failure;
+    if (this.state === "closed" || this.state === "closing")
       throw new SdrError("CLOSED", "the queue pair is closed", "make a new one");
   }
+}
+
+function closedHere(): SdrError {
+  return new SdrError("CLOSED", "the queue pair was closed", "");
 }
