@@ -23,7 +23,8 @@ namespace sdr::test {
 inline constexpr uint64_t kKeyA = 0x1122334455667788, kKeyB = 0x99aabbccddeeff01;
 inline constexpr auto kPatience = std::chrono::seconds(60);
 // Datagrams of up to 1400 bytes that any socket buffer holds while its thread does not run: a test whose datagrams must
-// all arrive has no more under way. Unprivileged sockets often get no more than 208 KiB, of which each takes 2304 bytes.
+// all arrive has no more under way. Unprivileged sockets often get no more than 208 KiB, of which each takes
+// 2304 bytes.
 inline constexpr uint64_t kDatagramsSafe = 60;
 
 struct End {
@@ -123,7 +124,8 @@ struct Pair {
         b.drain();
       }
       if (done()) return;
-      if (std::chrono::steady_clock::now() > limit) check::fail(__FILE__, __LINE__, std::string("waited in vain for ") + what);
+      if (std::chrono::steady_clock::now() > limit)
+        check::fail(__FILE__, __LINE__, std::string("waited in vain for ") + what);
       std::unique_lock lock(mutex);
       woken.wait_for(lock, std::chrono::milliseconds(2), [&] { return wakes != seen; });
     }
@@ -250,7 +252,8 @@ inline std::vector<uint8_t> datagram(uint64_t key, const udp::Header& header, co
 }
 
 // Packet `packet` of a message, as a sender would make it.
-inline std::vector<uint8_t> data_packet(const Pair& pair, uint32_t message, uint64_t bytes, uint32_t packet, uint8_t fill) {
+inline std::vector<uint8_t> data_packet(const Pair& pair, uint32_t message, uint64_t bytes, uint32_t packet,
+                                        uint8_t fill) {
   const sdr_tx_packet tx = sdr_tx_make(&pair.a.qp->geometry(), message, bytes, packet, 0);
   return datagram(kKeyB, {PacketKind::data, static_cast<uint16_t>(tx.queue), tx.immediate, message},
                   std::vector<uint8_t>(tx.bytes, fill));
