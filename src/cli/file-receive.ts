@@ -7,7 +7,7 @@ import {
   reliableWrite,
   type Transfer,
 } from "../sdk/reliable.ts";
-import type { Connection } from "../sdk/rendezvous.ts";
+import type { Connection } from "../sdk/rendezvous-exchange.ts";
 import { toSdrError } from "./failure.ts";
 import {
   decodeNote,

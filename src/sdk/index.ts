@@ -26,15 +26,13 @@ export {
   type WriteOptions,
   type WriteReport,
 } from "./reliable.ts";
+export { connect, listen, RendezvousServer } from "./rendezvous.ts";
 export {
   type Connection,
   type ConnectOptions,
   type ContextSource,
-  connect,
   type ListenOptions,
-  listen,
   RENDEZVOUS_LIMITS,
   type RendezvousPath,
-  RendezvousServer,
-} from "./rendezvous.ts";
+} from "./rendezvous-exchange.ts";
 export { type ContinueRequest, SendHandle, type SendOptions } from "./send-handle.ts";

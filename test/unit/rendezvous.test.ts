@@ -1,5 +1,5 @@
 /** The rendezvous over real TCP on loopback: agreement, secrets, refusals, and hostile bytes. */
-import { once } from "node:events";
+import { getEventListeners, once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import {
@@ -251,6 +251,28 @@ describe("refusals", () => {
       "ABORTED",
     );
     expect(await codeOf(connect(udp(), { host: HOST, port: 0 }))).toBe("INVALID_ARGUMENT");
+  });
+
+  test.each([0, -1, 1.5, Number.NaN, 2 ** 31])("a time limit of %s ms", async (timeoutMs) => {
+    const code = "INVALID_ARGUMENT";
+    expect(await codeOf(listen(udp(), { host: HOST, port: 0, timeoutMs }))).toBe(code);
+    expect(await codeOf(connect(udp(), { host: HOST, port: 1, timeoutMs }))).toBe(code);
+  });
+
+  test("a signal that outlives its connections keeps nothing of them", async () => {
+    const { server } = await serve();
+    const { signal } = new AbortController();
+    const listeners = () => getEventListeners(signal, "abort").length;
+    const accepted = server.accept({ signal });
+    const { qp, context } = await join(server, { signal });
+    expect(qp.isConnected).toBe(true);
+    await accepted;
+    // What is left ends with the TCP connection, which both ends close by themselves.
+    while (listeners() > 0) await new Promise((resolve) => setImmediate(resolve));
+    const port = server.port;
+    await server.close();
+    expect(await codeOf(connect(context, { host: HOST, port, signal }))).toBe("PEER_UNREACHABLE");
+    expect(listeners()).toBe(0);
   });
 
   test("closing a server ends accept with CLOSED, aborting it with ABORTED", async () => {
