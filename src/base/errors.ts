@@ -29,7 +29,9 @@ export type ErrorCode = keyof typeof ERROR_NUMBERS;
 /** `message` names the value that was wrong; `remedy` says what to do about it. */
 export class SdrError extends Error {
   override readonly name = "SdrError";
+  /** What kind of failure: stable. */
   readonly code: ErrorCode;
+  /** What to do about it, "" where nothing can be done; also the end of `message`. */
   readonly remedy: string;
 
   constructor(code: ErrorCode, message: string, remedy: string, options?: ErrorOptions) {
@@ -38,6 +40,7 @@ export class SdrError extends Error {
     this.remedy = remedy;
   }
 
+  /** The code's number, the same in C. */
   get number(): number {
     return ERROR_NUMBERS[this.code];
   }

@@ -3,6 +3,7 @@ import { check, SdrError } from "../base/errors.ts";
 import type { NativeQpConfig } from "../transport/native.ts";
 import type { Capabilities } from "../transport/transport.ts";
 
+/** What a queue pair is to be like; both ends must agree where connect() says so (PEER_INCOMPATIBLE). */
 export interface QueuePairAttributes {
   /** Payload bytes of a packet (the MTU attribute). Default: what the transport's path takes. */
   readonly packetBytes?: number;
@@ -20,6 +21,7 @@ export interface QueuePairAttributes {
   readonly generations?: number;
   /** Pacing of data in bit/s. Default: unpaced. */
   readonly rateBps?: number;
+  /** False refuses sends, or receives (UNSUPPORTED). Default true. */
   readonly sendEnabled?: boolean;
   readonly receiveEnabled?: boolean;
   /** A peer silent for this long, while something is pending, is reported as PEER_UNREACHABLE. Default 5 s. */
@@ -28,6 +30,7 @@ export interface QueuePairAttributes {
   readonly rtoFloorNs?: number;
 }
 
+/** Attributes with their defaults filled in. */
 export type ResolvedAttributes = Required<Omit<QueuePairAttributes, "maxInFlightBytes">> & {
   readonly maxInFlightBytes: number | undefined;
   readonly packetsPerChunk: number;

@@ -8,7 +8,9 @@ import type { QueuePairAttributes } from "./attributes.ts";
 import { QueuePair } from "./queue-pair.ts";
 import { type BufferSource, MemoryRegion } from "./region.ts";
 
+/** A transport's resources, shared by the queue pairs made in it (the paper's SDR context). */
 export class Context implements Disposable, AsyncDisposable {
+  /** @internal */
   readonly transport: Transport;
   private readonly queuePairs = new Set<QueuePair>();
   private closed = false;
@@ -29,16 +31,17 @@ export class Context implements Disposable, AsyncDisposable {
     return new Context(world.transport(link));
   }
 
+  /** What the transport can do here: packet sizes, channels, offloads in use. */
   get capabilities(): Capabilities {
     return this.transport.capabilities;
   }
 
-  /** Nanoseconds of the transport's clock: virtual for emulated, monotonic for UDP. */
+  /** Nanoseconds of the transport's clock: virtual for emulated, monotonic for UDP. Errors: CLOSED. */
   nowNs(): number {
     return this.transport.nowNs();
   }
 
-  /** Errors: INVALID_ARGUMENT, TOO_LARGE (a message that does not fit the split), CLOSED. */
+  /** Errors: INVALID_ARGUMENT, TOO_LARGE (a message that does not fit the split), BUSY (too many), CLOSED. */
   createQueuePair(attributes: QueuePairAttributes = {}): QueuePair {
     if (this.closed) throw new SdrError("CLOSED", "the context is closed", "make a new one");
     const qp: QueuePair = new QueuePair(this.transport, attributes, () =>
@@ -53,6 +56,7 @@ export class Context implements Disposable, AsyncDisposable {
     return MemoryRegion.register(source);
   }
 
+  /** Page-aligned, zeroed memory; see MemoryRegion. */
   allocate(bytes: number): MemoryRegion {
     return MemoryRegion.allocate(bytes);
   }

@@ -45,18 +45,26 @@ const FINAL_ACK_LINGER_RTTS = 8;
 /** A socket's buffer is charged for more than payload; the rest is for that and for a late reader. */
 const SOCKET_SHARE = 1 / 4;
 
+/** Everything that was sent, received, dropped and ignored. */
 export interface QueuePairCounters extends NativeCounters {
+  /** Control frames; several may share a datagram. */
   readonly framesSent: number;
   /** Frames the transport had no room for. */
   readonly framesRefused: number;
   /** Control datagrams that were not frames to their end. */
   readonly framesMalformed: number;
+  /** Control frames seen before, or too old to tell. */
   readonly framesReplayed: number;
 }
 
 type State = "new" | "connecting" | "connected" | "closing" | "closed";
 
-export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
+/**
+ * One end of a connection (the paper's SDR queue pair): made by Context.createQueuePair, connected by exchanging
+ * info(), then the n-th message sent at one end lands in the n-th receive posted at the other, in each direction.
+ */
+export class QueuePair implements End, Disposable, AsyncDisposable {
+  /** As given, with the defaults filled in. */
   readonly attributes: ResolvedAttributes;
   /** Round-trip time and rate as known now. */
   readonly path: RttEstimator;
@@ -89,7 +97,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
     this.transport = transport;
     this.attributes = resolveAttributes(attributes, transport.capabilities);
     const config = toNativeConfig(this.attributes, transport.capabilities.channels);
-    this.half = transport.createQp(config, this);
+    this.half = transport.createQp(config, this.listener());
     this.writer = new FrameWriter(this.half.native, this.attributes.packetBytes);
     const linkBps = transport.link.rateBps || Number.POSITIVE_INFINITY;
     const rateBps = Math.min(this.attributes.rateBps, linkBps);
@@ -105,10 +113,12 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
     return this.half.native;
   }
 
+  /** What the context's transport can do. */
   get capabilities(): Capabilities {
     return this.transport.capabilities;
   }
 
+  /** Between connect() and the first sign of an end. */
   get isConnected(): boolean {
     return this.state === "connected";
   }
@@ -253,11 +263,12 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
     return this.close();
   }
 
+  /** Nanoseconds of the transport's clock: virtual for emulated, monotonic for UDP. Errors: CLOSED. */
   nowNs(): number {
     return this.transport.nowNs();
   }
 
-  // ---- what the sides use ----
+  // ---- what the sides and the reliable layer use ----
 
   /** @internal */
   userWoken(): void {
@@ -283,21 +294,28 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
 
   // ---- events ----
 
-  handleInjected(_message: number, workRequest: number, nowNs: number): void {
-    this.sends.handleInjected(workRequest, nowNs);
+  private listener(): QpListener {
+    return {
+      handleInjected: (_message, workRequest, nowNs) =>
+        this.sends.handleInjected(workRequest, nowNs),
+      handleProgress: (message, complete, nowNs) => {
+        this.watch.heard(nowNs);
+        this.receives.handleProgress(message, complete, nowNs);
+      },
+      handleControl: (bytes, nowNs) => this.handleControl(bytes, nowNs),
+      handleTransportError: (errno) => this.handleTransportError(errno),
+      handleTimeout: (nowNs) => this.handleTimeout(nowNs),
+      flush: (nowNs) => this.flush(nowNs),
+      nextTimeoutNs: () => this.nextTimeoutNs(),
+    };
   }
 
-  handleProgress(message: number, complete: boolean, nowNs: number): void {
-    this.watch.heard(nowNs);
-    this.receives.handleProgress(message, complete, nowNs);
-  }
-
-  handleTransportError(errno: number): void {
+  private handleTransportError(errno: number): void {
     const what = `the transport failed with error ${errno}`;
     this.fail(new SdrError("ENVIRONMENT", what, "check the machine's network"));
   }
 
-  handleControl(bytes: Uint8Array, nowNs: number): void {
+  private handleControl(bytes: Uint8Array, nowNs: number): void {
     this.watch.heard(nowNs);
     const decoded = decodeFrames(bytes);
     if (decoded.reason !== undefined) this.framesMalformed++;
@@ -351,7 +369,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
     else this.fail(new SdrError("PEER_CLOSED", "the peer closed the connection", ""));
   }
 
-  handleTimeout(nowNs: number): void {
+  private handleTimeout(nowNs: number): void {
     this.sends.handleTimeout(nowNs);
     this.receives.handleTimeout(nowNs);
     if (!this.isWaiting) return;
@@ -367,7 +385,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
     return this.isConnected && (this.sends.isWaiting || this.receives.isWaiting);
   }
 
-  nextTimeoutNs(): number {
+  private nextTimeoutNs(): number {
     if (this.state === "closed" || this.state === "new") return Number.POSITIVE_INFINITY;
     return Math.min(
       this.closeAtNs,
@@ -379,7 +397,7 @@ export class QueuePair implements QpListener, End, Disposable, AsyncDisposable {
   }
 
   /** Sends what sessions have to say and as much data as the transport has room for. */
-  flush(nowNs: number): void {
+  private flush(nowNs: number): void {
     if (this.state === "closed") return;
     this.flushing = true;
     try {

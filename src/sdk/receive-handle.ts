@@ -27,6 +27,7 @@ export interface ReceiveDriver {
   readonly lingering: boolean;
 }
 
+/** What QueuePair.postReceive is told. */
 export interface ReceiveOptions {
   /** Where data lands: a region, or a buffer that is registered for the purpose. */
   readonly region: MemoryRegion | BufferSource;
@@ -40,6 +41,7 @@ export interface ReceiveOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How much of a message has arrived. */
 export interface ReceiveProgress {
   readonly chunksDone: number;
   /** By the posted size until the true length is known. */
@@ -47,14 +49,18 @@ export interface ReceiveProgress {
   readonly complete: boolean;
 }
 
+/** A posted receive: watch `bitmap` or await `arrived`, then complete() in every case. */
 export class ReceiveHandle implements Disposable {
+  /** Its number: the send of the same number lands here. */
   readonly message: number;
+  /** The buffer, which belongs to the transport until complete(). */
   readonly region: MemoryRegion;
   readonly offset: number;
   readonly maxBytes: number;
   readonly policy: string;
   /** The true length, once the sender announced it. */
   bytes: number | undefined;
+  /** Posted; begun by its sender; completed here; failed with `error`. */
   state: "posted" | "started" | "completed" | "failed" = "posted";
   error: SdrError | undefined;
   /** @internal */
@@ -133,6 +139,7 @@ export class ReceiveHandle implements Disposable {
     return this.state === "posted" || this.state === "started";
   }
 
+  /** Chunks that are in place now. */
   get progress(): ReceiveProgress {
     const complete = this.arrivedNow || this.state === "completed";
     const { chunkCount } = this.view;

@@ -34,29 +34,37 @@ export interface WriteOptions extends TransferOptions {
   readonly immediate?: number;
 }
 
+/** How a reliable write went, at its sender. */
 export interface WriteReport {
+  /** Number of the message on its queue pair and direction. */
   readonly message: number;
   readonly bytes: number;
   readonly chunks: number;
   readonly policy: string;
   /** First injection to the sender's learning that all is delivered. */
   readonly completionNs: number;
+  /** When the receiver was ready and injection began, by QueuePair.nowNs. */
   readonly startNs: number;
+  /** Chunks injected beyond each one's first time. */
   readonly chunksRetransmitted: number;
+  /** As the policy counts them. */
   readonly timeouts: number;
   readonly nacksReceived: number;
 }
 
+/** How a reliable receive went. */
 export interface ReceiveReport {
   readonly message: number;
   readonly bytes: number;
   readonly chunks: number;
   readonly policy: string;
+  /** The sender's 32 bits; undefined: none. */
   readonly immediate: number | undefined;
   /** From the sender's START to the last chunk. */
   readonly durationNs: number;
 }
 
+/** Chunks known delivered (sender) or in place (receiver). */
 export interface TransferProgress {
   readonly chunksDone: number;
   readonly chunkCount: number;
@@ -67,6 +75,7 @@ export interface Transfer<Report> extends Promise<Report> {
   readonly message: number;
   /** Progress now, after each piece of news, and at the end; then ends. */
   progress(): AsyncGenerator<TransferProgress, void, void>;
+  /** Gives the message up on both ends (ABORTED). */
   abort(): void;
 }
 

@@ -59,6 +59,7 @@ export interface RendezvousPath {
  */
 export type ContextSource = Context | ((path: RendezvousPath) => Context);
 
+/** A rendezvous that succeeded. Queue pair and context are the application's to close. */
 export interface Connection {
   readonly qp: QueuePair;
   readonly context: Context;

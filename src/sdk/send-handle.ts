@@ -11,7 +11,9 @@ import { MemoryRegion } from "./region.ts";
 import type { SendSide } from "./send-side.ts";
 import { Deferred, watchAbort } from "./settle.ts";
 
+/** A range of chunks to inject; see SendHandle.continue. */
 export interface ContinueRequest {
+  /** Where the bytes are. It belongs to the transport until they are injected. */
   readonly region: MemoryRegion;
   /** First byte in the region. */
   readonly offset: number;
@@ -36,7 +38,9 @@ export interface SendDriver {
 }
 
 export interface SendOptions {
+  /** Length of the whole message, 0 or more. */
   readonly bytes: number;
+  /** 32 bits for the receiver. */
   readonly immediate?: number | undefined;
   /** Name of the policy at work, "" for none; the receiver's must be the same. */
   readonly policy?: string;
@@ -44,12 +48,15 @@ export interface SendOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A message being sent: await `ready`, `continue` as often as wanted, `end`, await `injected`. */
 export class SendHandle {
+  /** Its number: the receive of the same number takes it. */
   readonly message: number;
   readonly bytes: number;
   readonly chunkCount: number;
   readonly immediate: number | undefined;
   readonly policy: string;
+  /** Waiting for the receiver; open for data; ended in good order; failed with `error`. */
   state: "waiting" | "open" | "ended" | "failed" = "waiting";
   error: SdrError | undefined;
   /** @internal */

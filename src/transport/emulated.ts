@@ -17,6 +17,7 @@ import {
   type TransportQp,
 } from "./transport.ts";
 
+/** What a world is made of besides its contexts. */
 export interface EmulatedWorldOptions {
   /** All randomness of the world comes from it. Default 1. */
   readonly seed?: number;
@@ -27,6 +28,7 @@ export interface EmulatedWorldOptions {
 /** Synchronous steps between two looks at whether user code waits; bounds how long `run` keeps the thread. */
 const STEPS_PER_TURN_MAX = 4096;
 
+/** Contexts that share a virtual clock. Nothing happens in it but during run() and advance(). */
 export class EmulatedWorld implements Disposable {
   /** @internal */
   readonly pump = new Pump();

@@ -58,39 +58,61 @@ export interface NativeQpConfig {
   workRequestsMax: number;
 }
 
+/** What a link did to the packets and control datagrams offered to it. */
 export interface NativeLinkCounters {
   offered: number;
+  /** With headers, without the link's own overhead. */
   offeredBytes: number;
+  /** By the loss model or a drop rule. */
   dropped: number;
+  /** By the queue limit. */
   queueDropped: number;
   duplicated: number;
   corrupted: number;
+  /** Copies that arrive before an earlier packet. */
   reordered: number;
+  /** By the index of PACKET_KINDS; `dropped` only. */
   offeredByKind: number[];
   droppedByKind: number[];
 }
 
+/** Counts of one queue pair. Every packet received is in exactly one of the first nine. */
 export interface NativeCounters {
+  /** New packets that left their chunk incomplete. */
   packets: number;
+  /** Packets that completed a chunk, but not the message. */
   chunks: number;
+  /** Packets that completed their message's last missing chunk. */
   messages: number;
+  /** Packets that were there already. */
   duplicates: number;
+  /** Packets of an earlier life of their slot, or for one that is completed. */
   late: number;
   badQueue: number;
   badSlot: number;
+  /** Beyond the message. */
   badPacket: number;
+  /** Of a size that such a packet of the message cannot have. */
   badLength: number;
+  /** Injected, before loss. */
   packetsSent: number;
+  /** Their payload. */
   bytesSent: number;
+  /** With headers and control, without the link's own overhead. */
   wireBytesSent: number;
+  /** Control datagrams. */
   controlSent: number;
   controlReceived: number;
+  /** Of those received, the ones that JavaScript was too slow to make room for. */
   controlDropped: number;
+  /** Datagrams ignored, by reason; those with another key belong to no queue pair. */
   badChecksum: number;
   truncated: number;
   replayed: number;
   malformed: number;
+  /** Datagrams that the operating system refused to send: lost, as on a path. */
   sendErrors: number;
+  /** Of what this end sends. */
   link: NativeLinkCounters;
 }
 

@@ -13,15 +13,18 @@ export interface Capabilities {
   readonly virtualTime: boolean;
   /** Messages without memory (bitmaps only). */
   readonly phantom: boolean;
+  /** Packets are moved by a network card that knows them. */
   readonly hardware: boolean;
   /** Send buffers are read in place; receive payloads are placed into the user's buffer. */
   readonly zeroCopySend: boolean;
   /** UDP segmentation and receive offload in use. */
   readonly gso: boolean;
   readonly gro: boolean;
+  /** Payload of a packet. The default is what the path takes whole, as far as this end can see. */
   readonly packetBytesMin: number;
   readonly packetBytesMax: number;
   readonly packetBytesDefault: number;
+  /** Most channels of a queue pair; over UDP both ends must have the same number. */
   readonly channels: number;
   /** Most bytes that may be unread at the receiver before packets are lost there; Infinity when it cannot happen. */
   readonly receiveBufferBytes: number;

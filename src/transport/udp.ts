@@ -19,6 +19,7 @@ import {
   type TransportQp,
 } from "./transport.ts";
 
+/** Sockets of a UDP context, and what its outgoing packets go through. */
 export interface UdpTransportOptions {
   /** Numeric local address. Default 127.0.0.1. */
   readonly address?: string;
