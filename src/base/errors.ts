@@ -46,6 +46,29 @@ export class SdrError extends Error {
   }
 }
 
+/** Of what a peer says went wrong. */
+export const ERROR_TEXT_MAX = 500;
+/** Control characters and those that turn the writing direction: never from a peer to a terminal. */
+const UNPRINTABLE = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
+
+export interface PeerFailure {
+  readonly code: ErrorCode;
+  readonly text: string;
+}
+
+/** An error as a peer is told of it. */
+export function describeFailure({ code, message }: SdrError): PeerFailure {
+  return { code, text: message.slice(0, ERROR_TEXT_MAX) };
+}
+
+/** What a peer says, checked: an unknown code is `otherwise`, the text is short and harmless to print. */
+export function readFailure(told: object, otherwise: ErrorCode): PeerFailure {
+  const { code, text } = told as { code?: unknown; text?: unknown };
+  const known = typeof code === "string" && Object.hasOwn(ERROR_NUMBERS, code);
+  const shown = String(text).slice(0, ERROR_TEXT_MAX).replace(UNPRINTABLE, " ");
+  return { code: known ? (code as ErrorCode) : otherwise, text: shown };
+}
+
 /** Throws INVALID_ARGUMENT unless `condition` holds. */
 export function check(condition: boolean, message: string, remedy: string): asserts condition {
   if (!condition) throw new SdrError("INVALID_ARGUMENT", message, remedy);

@@ -84,13 +84,7 @@ interface Lines {
   readonly boundNs: number | null;
 }
 
-export function referenceLines({
-  bytes,
-  packetBytes,
-  chunkBytes,
-  forward,
-  reverse,
-}: TrialSetting): Lines {
+function referenceLines({ bytes, packetBytes, chunkBytes, forward, reverse }: TrialSetting): Lines {
   const packets = Math.ceil(bytes / packetBytes);
   const chunks = Math.ceil(bytes / chunkBytes);
   const wireBytes = bytes + packets * (forward.packetOverheadBytes ?? 0);

@@ -6,7 +6,7 @@
  * soon as it has failed. Everything read here comes from a peer and is checked.
  */
 import { createHash, type Hash } from "node:crypto";
-import { ERROR_NUMBERS, type ErrorCode, SdrError } from "../base/errors.ts";
+import { type PeerFailure, readFailure, SdrError } from "../base/errors.ts";
 import type { Policy } from "../reliability/policy.ts";
 import { parsePolicy } from "../reliability/registry.ts";
 import type { QueuePair, QueuePairCounters } from "../sdk/queue-pair.ts";
@@ -29,8 +29,6 @@ export const FILE_LIMITS = {
 const VERSION = 1;
 /** Hashed at a time before other work has its turn: a millisecond or so. */
 const HASH_SLICE_BYTES = 512 * 1024;
-const TEXT_MAX = 500;
-const UNPRINTABLE = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
 /** The user immediate of a message from sender to receiver. */
 export const MESSAGE = { segment: 0x53, trailer: 0x54 } as const;
@@ -122,41 +120,24 @@ export function endCounters(qp: QueuePair): EndCounters {
   };
 }
 
-export interface Failure {
-  readonly code: ErrorCode;
-  readonly text: string;
-}
-
-export function failureOf({ code, message }: SdrError): Failure {
-  return { code, text: message.slice(0, TEXT_MAX) };
-}
-
 /** What the peer says went wrong there. */
-export function peerError(what: string, { code, text }: Failure): SdrError {
+export function peerError(what: string, { code, text }: PeerFailure): SdrError {
   return new SdrError(code, `${what}: ${text}`, "");
 }
 
 export interface Trailer {
   readonly sha256?: string;
-  readonly error?: Failure;
+  readonly error?: PeerFailure;
 }
 
 export interface Verdict {
   readonly sha256?: string;
-  readonly error?: Failure;
+  readonly error?: PeerFailure;
   readonly counters?: EndCounters;
 }
 
 export function encodeNote(note: Trailer | Verdict): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(note));
-}
-
-function readFailure(value: unknown): Failure | undefined {
-  if (typeof value !== "object" || value === null) return undefined;
-  const { code, text } = value as Record<string, unknown>;
-  const known = typeof code === "string" && Object.hasOwn(ERROR_NUMBERS, code);
-  const shown = String(text).slice(0, TEXT_MAX).replace(UNPRINTABLE, " ");
-  return { code: known ? (code as ErrorCode) : "ABORTED", text: shown };
 }
 
 function readCounters(value: unknown): EndCounters | undefined {
@@ -192,7 +173,9 @@ export function decodeNote(bytes: Uint8Array): Verdict {
     );
   }
   const { sha256 } = fields;
-  const error = readFailure(fields.error);
+  const told = fields.error;
+  const error =
+    typeof told === "object" && told !== null ? readFailure(told, "ABORTED") : undefined;
   const counters = readCounters(fields.counters);
   return {
     ...(typeof sha256 === "string" && /^[0-9a-f]{64}$/.test(sha256) ? { sha256 } : {}),

@@ -1,5 +1,5 @@
 /** The receiving end of a file transfer (file-protocol.ts has the exchange). */
-import { SdrError } from "../base/errors.ts";
+import { describeFailure, SdrError } from "../base/errors.ts";
 import { MemoryRegion } from "../sdk/region.ts";
 import {
   type ReceiveReport,
@@ -14,7 +14,6 @@ import {
   decodeOffer,
   encodeNote,
   endCounters,
-  failureOf,
   inFlight,
   MESSAGE,
   messageBytes,
@@ -77,7 +76,7 @@ export async function receiveFile(
       return { ...report, rttNs, durationNs };
     } catch (error) {
       if (!signal.aborted)
-        await receiving.tell({ error: failureOf(toSdrError(error)) }).catch(() => {});
+        await receiving.tell({ error: describeFailure(toSdrError(error)) }).catch(() => {});
       throw error;
     } finally {
       receiving.stop();

@@ -1,9 +1,7 @@
 /** The sending end of a file transfer (file-protocol.ts has the exchange). */
-import { SdrError } from "../base/errors.ts";
-import type { LinkProfile } from "../link/profile.ts";
+import { describeFailure, SdrError } from "../base/errors.ts";
 import type { Policy } from "../reliability/policy.ts";
 import { type QueuePairAttributes, splitFor } from "../sdk/attributes.ts";
-import { Context } from "../sdk/context.ts";
 import type { QueuePair } from "../sdk/queue-pair.ts";
 import { MemoryRegion } from "../sdk/region.ts";
 import {
@@ -21,7 +19,6 @@ import {
   encodeOffer,
   endCounters,
   FILE_LIMITS,
-  failureOf,
   inFlight,
   MESSAGE,
   messageBytes,
@@ -34,23 +31,18 @@ import {
 import type { FileSource } from "./file-source.ts";
 import type { Endpoint } from "./options.ts";
 import { Progress } from "./progress.ts";
+import { type EndSettings, openContext, type ShapeSettings } from "./transfer-options.ts";
 
-export interface SendFileOptions {
+export interface SendFileOptions
+  extends ShapeSettings,
+    Pick<EndSettings, "link" | "udpPort" | "peerTimeoutNs">,
+    Partial<Pick<EndSettings, "secret" | "seed">> {
   readonly to: Endpoint;
   /** What the receiver is to call the file. */
   readonly name: string;
   readonly policy: Policy;
-  readonly secret?: string | undefined;
-  readonly link: LinkProfile;
-  readonly seed?: number | undefined;
-  readonly packetBytes?: number | undefined;
-  readonly chunkBytes?: number | undefined;
-  readonly segmentBytes: number;
-  readonly channels: number;
-  readonly udpPort: number;
-  readonly rateBps?: number | undefined;
-  readonly peerTimeoutNs: number;
   readonly signal: AbortSignal;
+  /** Before the progress bar. */
   readonly label: string;
 }
 
@@ -99,26 +91,16 @@ export async function sendFile(
   source: FileSource,
   options: SendFileOptions,
 ): Promise<SendFileReport> {
-  const { to, policy, name, segmentBytes, channels, link, seed, secret, signal, udpPort } = options;
+  const { to, policy, name, segmentBytes, channels, secret, signal } = options;
   const offer: Offer = { name, bytes: source.bytes, segmentBytes, policy };
-  const { qp, context } = await connect(
-    ({ localAddress }) =>
-      Context.udp({
-        address: localAddress,
-        port: udpPort,
-        channels,
-        link,
-        ...(seed === undefined ? {} : { seed }),
-      }),
-    {
-      ...to,
-      channels,
-      signal,
-      attributes: attributesOf(options, messageBytes(offer)),
-      meta: encodeOffer(offer),
-      ...(secret === undefined ? {} : { secret }),
-    },
-  );
+  const { qp, context } = await connect((path) => openContext(path, options), {
+    ...to,
+    channels,
+    signal,
+    attributes: attributesOf(options, messageBytes(offer)),
+    meta: encodeOffer(offer),
+    ...(secret === undefined ? {} : { secret }),
+  });
   const onAbort = () => void qp.close();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
@@ -200,7 +182,7 @@ class FileSending {
     }
     const { failed } = this;
     const trailer =
-      failed === undefined ? { sha256: this.hash.digest() } : { error: failureOf(failed) };
+      failed === undefined ? { sha256: this.hash.digest() } : { error: describeFailure(failed) };
     const last = reliableWrite(this.qp, encodeNote(trailer), this.offer.policy, {
       immediate: MESSAGE.trailer,
     });

@@ -3,7 +3,6 @@ import { stat } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { SdrError } from "../base/errors.ts";
 import { formatSize } from "../base/units.ts";
-import { Context } from "../sdk/context.ts";
 import { listen, type RendezvousServer } from "../sdk/rendezvous.ts";
 import type { Connection } from "../sdk/rendezvous-exchange.ts";
 import { errorLine, fileError, toSdrError, usage } from "./failure.ts";
@@ -12,7 +11,7 @@ import { type ReceiveFileReport, receiveFile } from "./file-receive.ts";
 import { checkRoom } from "./file-sink.ts";
 import { parsePort } from "./options.ts";
 import { interruptible, note, print, printJson } from "./terminal.ts";
-import { addEndOptions, type EndSettings, readEnd } from "./transfer-options.ts";
+import { addEndOptions, type EndSettings, openContext, readEnd } from "./transfer-options.ts";
 
 interface Settings extends EndSettings {
   readonly port: number;
@@ -46,36 +45,26 @@ async function checkFolder(folder: string): Promise<void> {
 }
 
 function open(settings: Settings): Promise<RendezvousServer> {
-  const { link, seed, udpPort, secret, peerTimeoutNs, folder, force, host, port } = settings;
-  return listen(
-    ({ localAddress, channels }) =>
-      Context.udp({
-        address: localAddress,
-        port: udpPort,
-        channels,
-        link,
-        ...(seed === undefined ? {} : { seed }),
-      }),
-    {
-      port,
-      ...(host === undefined ? {} : { host }),
-      ...(secret === undefined ? {} : { secret }),
-      attributes: { peerTimeoutNs },
-      limits: {
-        maxMessageBytes: FILE_LIMITS.segmentBytesMax,
-        maxMessages: FILE_LIMITS.messages,
-        channels: FILE_LIMITS.channelsMax,
-      },
-      // Refused here, before anything is sent, the sender learns why.
-      meta: async (offered: unknown) => {
-        const offer = decodeOffer(offered);
-        messageBytes(offer);
-        await checkRoom({ folder, force, name: offer.name, bytes: offer.bytes });
-        return { ok: true };
-      },
-      onRefused: (error, remote) => process.stderr.write(errorLine(withPeer(error, remote))),
+  const { secret, peerTimeoutNs, folder, force, host, port } = settings;
+  return listen((path) => openContext(path, settings), {
+    port,
+    ...(host === undefined ? {} : { host }),
+    ...(secret === undefined ? {} : { secret }),
+    attributes: { peerTimeoutNs },
+    limits: {
+      maxMessageBytes: FILE_LIMITS.segmentBytesMax,
+      maxMessages: FILE_LIMITS.messages,
+      channels: FILE_LIMITS.channelsMax,
     },
-  );
+    // Refused here, before anything is sent, the sender learns why.
+    meta: async (offered: unknown) => {
+      const offer = decodeOffer(offered);
+      messageBytes(offer);
+      await checkRoom({ folder, force, name: offer.name, bytes: offer.bytes });
+      return { ok: true };
+    },
+    onRefused: (error, remote) => process.stderr.write(errorLine(withPeer(error, remote))),
+  });
 }
 
 function withPeer(error: SdrError, remote: string): SdrError {

@@ -13,7 +13,7 @@ import { interruptible, print, printJson } from "./terminal.ts";
 import { addEndOptions, addShapeOptions, readEnd, readShape } from "./transfer-options.ts";
 
 /** A report's figures under the names of the JSON output. */
-export function sendDocument(file: string, peer: string, report: SendFileReport): object {
+function sendDocument(file: string, peer: string, report: SendFileReport): object {
   const { sent, received } = report;
   return {
     file,

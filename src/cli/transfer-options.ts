@@ -1,6 +1,8 @@
 /** Options that send, recv and demo share, and their reading. */
 import { type Command, Option } from "commander";
 import type { LinkProfile } from "../link/profile.ts";
+import { Context } from "../sdk/context.ts";
+import type { RendezvousPath } from "../sdk/rendezvous-exchange.ts";
 import { FILE_LIMITS } from "./file-protocol.ts";
 import {
   parseLinkOption,
@@ -56,6 +58,15 @@ export function readEnd(options: object): EndSettings {
     peerTimeoutNs: parsePeerTimeout(texts.peerTimeout ?? PEER_TIMEOUT),
     json: texts.json === true,
   };
+}
+
+/** This end's UDP context, bound to the address that the peer reaches it by. */
+export function openContext(
+  { localAddress, channels }: RendezvousPath,
+  { udpPort, link, seed }: Pick<EndSettings, "udpPort" | "link"> & { seed?: number | undefined },
+): Context {
+  const seeded = seed === undefined ? {} : { seed };
+  return Context.udp({ address: localAddress, port: udpPort, channels, link, ...seeded });
 }
 
 export interface ShapeSettings {

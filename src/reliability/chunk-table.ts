@@ -3,12 +3,22 @@
  * and since when. Typed arrays only; every operation costs time in proportion to the chunks it changes, never
  * to the message (8 GiB is 131072 chunks of 64 KiB). Knows no policy: when to repair is its caller's decision.
  */
+import { SdrError } from "../base/errors.ts";
 import type { AckFrame } from "./frames.ts";
 import { NO_CHUNK } from "./frames.ts";
 import type { ChunkRange, PathEstimate } from "./policy.ts";
 
 /** A chunk handed out this often is given up. The field is 16 bits wide; the peer's silence is noticed far sooner. */
 export const CHUNK_SENDS_MAX = 65_000;
+
+/** Why a message that reached it is given up. */
+export function chunkExhausted(chunk: number): SdrError {
+  return new SdrError(
+    "UNRECOVERABLE_LOSS",
+    `chunk ${chunk} was sent ${CHUNK_SENDS_MAX} times and never acknowledged`,
+    "check the path: the peer answers, but this part of the message does not get through",
+  );
+}
 
 const ACKED = 1;
 /** Handed out and not yet reported injected: no guard runs, and it is not handed out again. */

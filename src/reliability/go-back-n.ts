@@ -14,11 +14,11 @@
  *
  * No deadlock: the receiver repeats its final ACK until DONE, and every remembered ACK has its timer.
  */
-import { SdrError } from "../base/errors.ts";
+import type { SdrError } from "../base/errors.ts";
 import type { Frontier, LossDetector } from "./acknowledger.ts";
 import { ACK_RTT_FRACTION, BitmapReceiver } from "./acknowledger.ts";
 import type { ChunkBitmap } from "./bitmap.ts";
-import { CHUNK_SENDS_MAX } from "./chunk-table.ts";
+import { CHUNK_SENDS_MAX, chunkExhausted } from "./chunk-table.ts";
 import type { AckFrame, ControlFrame, NackFrame } from "./frames.ts";
 import { NO_CHUNK } from "./frames.ts";
 import { REPAIR_RTT_FRACTION } from "./gap-detector.ts";
@@ -174,11 +174,7 @@ class GoBackNSender implements SendSession {
 
   private fail(chunk: number): void {
     this.state = "failed";
-    this.error = new SdrError(
-      "UNRECOVERABLE_LOSS",
-      `chunk ${chunk} was sent ${CHUNK_SENDS_MAX} times and never acknowledged`,
-      "check the path: the peer answers, but this part of the message does not get through",
-    );
+    this.error = chunkExhausted(chunk);
   }
 
   pollControl(_nowNs: number): undefined {

@@ -8,7 +8,6 @@ export * from "./gap-detector.ts";
 export * from "./go-back-n.ts";
 export type * from "./policy.ts";
 export * from "./registry.ts";
-export * from "./replay-window.ts";
 export * from "./retransmission-guard.ts";
 export * from "./rtt.ts";
 export * from "./selective-repeat.ts";

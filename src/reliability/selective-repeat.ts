@@ -4,9 +4,9 @@
  * RTO as the safety net. Completion time in virtual time follows paper section 5: chunk i costs
  * i T_inj + O (Y_i - 1), O = RTO + T_inj, where RTO is 3 RTT for sr-rto and about 1 RTT for sr-nack.
  */
-import { check, SdrError } from "../base/errors.ts";
+import { check, type SdrError } from "../base/errors.ts";
 import { ACK_RTT_FRACTION, BitmapReceiver } from "./acknowledger.ts";
-import { CHUNK_SENDS_MAX, ChunkTable } from "./chunk-table.ts";
+import { ChunkTable, chunkExhausted } from "./chunk-table.ts";
 import type { AckFrame, ControlFrame, NackFrame } from "./frames.ts";
 import { GapDetector, REPAIR_RTT_FRACTION } from "./gap-detector.ts";
 import type {
@@ -141,11 +141,7 @@ class SelectiveRepeatSender implements SendSession {
 
   private fail(chunk: number): void {
     this.state = "failed";
-    this.error = new SdrError(
-      "UNRECOVERABLE_LOSS",
-      `chunk ${chunk} was sent ${CHUNK_SENDS_MAX} times and never acknowledged`,
-      "check the path: the peer answers, but this part of the message does not get through",
-    );
+    this.error = chunkExhausted(chunk);
   }
 
   pollControl(_nowNs: number): undefined {

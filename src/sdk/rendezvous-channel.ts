@@ -6,7 +6,7 @@ import type { Socket } from "node:net";
 import { SdrError } from "../base/errors.ts";
 
 /** Largest message: an info blob in base64, 16 KiB of metadata escaped by JSON, and the rest. */
-export const RENDEZVOUS_MESSAGE_BYTES_MAX = 128 * 1024;
+const RENDEZVOUS_MESSAGE_BYTES_MAX = 128 * 1024;
 const LENGTH_BYTES = 4;
 
 export type JsonObject = Readonly<Record<string, unknown>>;

@@ -1,15 +1,11 @@
 /** The messages of the rendezvous (rendezvous.ts has the exchange): made, and checked when they come from outside. */
 import { createHmac, timingSafeEqual } from "node:crypto";
-import { ERROR_NUMBERS, type ErrorCode, SdrError } from "../base/errors.ts";
+import { readFailure, SdrError } from "../base/errors.ts";
 import { INFO_BYTES_MAX } from "./info.ts";
 import { type JsonObject, type MessageChannel, notThisProtocol } from "./rendezvous-channel.ts";
 
 const PROTOCOL = "rendezvous";
 const VERSION = 1;
-/** Of what a peer says went wrong. */
-export const ERROR_TEXT_MAX = 500;
-/** Control characters and those that turn the writing direction: never from a peer to a terminal. */
-const UNPRINTABLE = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
 export function hello(nonce: string, secret: string | undefined): JsonObject {
   return { sdr: PROTOCOL, version: VERSION, nonce, secret: secret !== undefined };
@@ -43,14 +39,8 @@ export function readHello(message: JsonObject, secret: string | undefined): stri
 export async function receive(channel: MessageChannel): Promise<JsonObject> {
   const message = await channel.receive();
   if (message.error === undefined) return message;
-  const { code, text } = (message.error ?? {}) as { code?: unknown; text?: unknown };
-  const known = typeof code === "string" && Object.hasOwn(ERROR_NUMBERS, code);
-  const shown = String(text).slice(0, ERROR_TEXT_MAX).replace(UNPRINTABLE, " ");
-  throw new RefusedByPeer(
-    known ? (code as ErrorCode) : "PEER_INCOMPATIBLE",
-    `the peer refused: ${shown}`,
-    "",
-  );
+  const { code, text } = readFailure(message.error ?? {}, "PEER_INCOMPATIBLE");
+  throw new RefusedByPeer(code, `the peer refused: ${text}`, "");
 }
 
 /** Not told to the peer again: it said so itself. */

@@ -3,7 +3,7 @@
  * (rendezvous-exchange.ts). Here are the TCP sockets, the server, and the deadline of every attempt.
  */
 import { connect as connectTcp, createServer, type Server, type Socket } from "node:net";
-import { check, SdrError } from "../base/errors.ts";
+import { check, describeFailure, SdrError } from "../base/errors.ts";
 import { abortError, MessageChannel } from "./rendezvous-channel.ts";
 import {
   type Connection,
@@ -17,7 +17,7 @@ import {
   RENDEZVOUS_LIMITS,
   serverSide,
 } from "./rendezvous-exchange.ts";
-import { ERROR_TEXT_MAX, RefusedByPeer } from "./rendezvous-messages.ts";
+import { RefusedByPeer } from "./rendezvous-messages.ts";
 import { checkSignal, watchAbort } from "./settle.ts";
 
 /**
@@ -210,8 +210,7 @@ async function withSocket(
   } catch (error) {
     const known =
       signal.aborted && !(error instanceof SdrError) ? abortError(signal) : toSdrError(error);
-    if (!(known instanceof RefusedByPeer))
-      channel.send({ error: { code: known.code, text: known.message.slice(0, ERROR_TEXT_MAX) } });
+    if (!(known instanceof RefusedByPeer)) channel.send({ error: describeFailure(known) });
     channel.end();
     throw known;
   }

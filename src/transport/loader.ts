@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { SdrError } from "../base/errors.ts";
 
 /** Environment variable that names an addon file to load instead of all others. */
-export const ADDON_VARIABLE = "SDR_RDMA_ADDON";
+const ADDON_VARIABLE = "SDR_RDMA_ADDON";
 const FILE_NAME = "sdr_rdma.node";
 /** src/transport/loader.ts and dist/transport/loader.js both lie two folders below the root. */
 const PACKAGE_ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "..", "..");

@@ -38,7 +38,7 @@ export interface UdpTransportOptions {
   readonly seed?: number;
 }
 
-export const CHANNELS_MAX = 64;
+const CHANNELS_MAX = 64;
 /** Payload of a full packet on a path whose MTU is the usual 1500, and where 9000-byte frames pass. */
 const PACKET_BYTES_ETHERNET = 1400;
 const PACKET_BYTES_JUMBO = 8900;
