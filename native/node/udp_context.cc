@@ -67,8 +67,6 @@ UdpContextWrap::UdpContextWrap(const Napi::CallbackInfo& info) : Napi::ObjectWra
     thrown.Set("call", Napi::String::New(env, error.call));
     throw thrown;
   }
-  environment_ = &Environment::of(env);
-  environment_->open_contexts.insert(this);
 
   const UdpCapabilities& can = context_->capabilities();
   auto capabilities = Napi::Object::New(env);
@@ -81,6 +79,9 @@ UdpContextWrap::UdpContextWrap(const Napi::CallbackInfo& info) : Napi::ObjectWra
   auto self = info.This().As<Napi::Object>();
   self.Set("capabilities", capabilities);
   self.Set("events", slab_->object());
+  // Last: everything above may throw, and then this object is gone and its context with it.
+  environment_ = &Environment::of(env);
+  environment_->open_contexts.insert(this);
 }
 
 UdpContextWrap::~UdpContextWrap() { shut(); }

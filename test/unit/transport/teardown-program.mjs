@@ -1,6 +1,6 @@
 // Run by teardown.test.ts with the compiled package: ends while transfers are under way, in the way argv says.
 import { once } from "node:events";
-import { isMainThread, parentPort, Worker } from "node:worker_threads";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import {
   Context,
   parseLink,
@@ -28,12 +28,23 @@ async function transferForEver(onStarted) {
   }
 }
 
+/** Opens and closes, so that the environment ends inside some native call of doing so. */
+function openForEver(onStarted) {
+  for (let round = 0; ; round++) {
+    const context = Context.udp({ channels: 3 });
+    if (round % 8 !== 0) context.close();
+    if (round === 3) onStarted();
+  }
+}
+
 const [, , how] = process.argv;
-if (!isMainThread) {
+if (!isMainThread && workerData === "terminate-opening") {
+  openForEver(() => parentPort.postMessage("started"));
+} else if (!isMainThread) {
   await transferForEver(() => parentPort.postMessage("started"));
-} else if (how === "terminate") {
+} else if (how === "terminate" || how === "terminate-opening") {
   for (let i = 0; i < WORKERS; i++) {
-    const worker = new Worker(new URL(import.meta.url));
+    const worker = new Worker(new URL(import.meta.url), { workerData: how });
     await once(worker, "message");
     await worker.terminate();
   }

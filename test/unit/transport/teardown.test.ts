@@ -23,6 +23,11 @@ describe("an environment that ends while UDP transfers are under way", () => {
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "terminated\n", stderr: "" });
   });
 
+  it("survives that a worker is terminated while it opens and closes contexts", async () => {
+    const { code, stdout, stderr } = await run("terminate-opening");
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "terminated\n", stderr: "" });
+  });
+
   it("ends with the status given to process.exit", async () => {
     const { code, stderr } = await run("exit");
     expect({ code, stderr }).toEqual({ code: 3, stderr: "" });
