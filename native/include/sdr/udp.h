@@ -17,6 +17,7 @@ namespace sdr {
 //  12 u8  version (1)   13 u8 kind (PacketKind)   14 u16 queue number (data) or 0
 //  16 u32 immediate (data) or 0
 //  20 u32 message number (data) or 0: tells lives of a slot apart beyond the generations
+// Data goes to the socket of its packet's channel, control to the first one's.
 inline constexpr size_t kUdpHeaderBytes = 24;
 inline constexpr uint8_t kUdpVersion = 1;
 
