@@ -126,7 +126,9 @@ export class ReceiveSide {
     const handle = this.handles.get(frame.message);
     if (handle === undefined) {
       const error = this.ended.get(frame.message);
-      if (error !== undefined) this.end.writer.write(closeFrame(frame.message, "receive", error));
+      // An end that is closing says so for the whole connection.
+      if (error !== undefined && this.end.isConnected)
+        this.end.writer.write(closeFrame(frame.message, "receive", error));
       return;
     }
     const error = handle.handleStart(frame, nowNs);

@@ -252,7 +252,8 @@ export class SendSide {
     const ended = this.ended.get(message);
     const error = this.failures.get(message);
     if (error !== undefined) {
-      writer.write(closeFrame(message, "send", error));
+      // An end that is closing says so for the whole connection.
+      if (this.end.isConnected) writer.write(closeFrame(message, "send", error));
     } else if (ended !== undefined && wantsStart) {
       writer.write(ended);
     } else {

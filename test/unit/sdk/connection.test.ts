@@ -47,6 +47,30 @@ test("ending in good order waits for the final ACK, ending at once does not", as
   expect(qb.isConnected).toBe(false);
 });
 
+test("work cut off by the peer's closing is PEER_CLOSED, also while that end lingers", async () => {
+  const world = new EmulatedWorld({ seed: 4 });
+  const { qa, qb } = await connected(world, { a: 5e9, b: 5e9 });
+  qb.setLink(parseLink("rate 100mbit delay 1ms"));
+  qa.setLink(parseLink("rate 100mbit delay 1ms drop done 1-100")); // the final ACK is not confirmed: closing takes its time
+  const first = [
+    reliableWrite(qa, new Uint8Array(10), policy),
+    reliableReceive(qb, new Uint8Array(10), policy),
+  ];
+  await world.run(Promise.all(first));
+  const ends = [reliableWrite, reliableReceive].map((call) =>
+    call(qa, new Uint8Array(1e6), policy).catch((error) => error.code),
+  );
+  const cut = [reliableReceive, reliableWrite].map((call) => call(qb, new Uint8Array(1e6), policy));
+  const codes = cut.map((each) => each.catch((error) => error.code));
+  await world.advance(2.1e6); // the first START has arrived in each direction, its copies are under way
+  expect(await world.run(Promise.all([...codes, qb.close()]))).toEqual([
+    "CLOSED",
+    "CLOSED",
+    undefined,
+  ]);
+  expect(await world.run(Promise.all(ends))).toEqual(["PEER_CLOSED", "PEER_CLOSED"]);
+});
+
 test("an end that is disposed of tells its peer in the background", async () => {
   const world = new EmulatedWorld({ seed: 3 });
   const { qa, qb } = await connected(world, { a: 5e9, b: 3600e9 });
