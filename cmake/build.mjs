@@ -39,8 +39,12 @@ function step(text) {
   process.stderr.write(`> ${text}\n`);
 }
 
+/** A checkout has the lock file; the published package has not, and builds the addon alone. */
+const isCheckout = existsSync(join(root, "package-lock.json"));
+
 /** True when node_modules holds what package-lock.json asks for; platform-specific extras aside. */
 function isInstalled() {
+  if (!isCheckout) return existsSync(join(root, "node_modules", "cmake-js"));
   const installedFile = join(root, "node_modules", ".package-lock.json");
   if (!existsSync(installedFile)) return false;
   const wanted = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")).packages;
@@ -56,8 +60,9 @@ function isInstalled() {
 
 function install() {
   if (isInstalled()) return;
-  step("installing packages (npm ci)");
-  const args = ["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"];
+  const how = isCheckout ? ["ci"] : ["install", "--no-save", "--no-package-lock"];
+  step(`installing packages (npm ${how[0]})`);
+  const args = [...how, "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"];
   const npm = process.env.npm_execpath;
   if (npm?.endsWith(".js")) run(process.execPath, [npm, ...args]);
   else run("npm", args, "Install Node.js with npm.");
@@ -163,9 +168,7 @@ function bench(args) {
   build();
   step("building native benchmarks in build-native");
   buildPlain("build-native", "", "benches");
-  const found = ["bench/run.mjs", "bench/run.ts"].find((file) => existsSync(join(root, file)));
-  if (found === undefined) throw new Failed("bench/run.mjs is missing from this checkout");
-  run(process.execPath, [found, ...args]);
+  run(process.execPath, [join("bench", "run.mjs"), ...args]);
 }
 
 function start(args) {
