@@ -51,7 +51,8 @@ test("work cut off by the peer's closing is PEER_CLOSED, also while that end lin
   const world = new EmulatedWorld({ seed: 4 });
   const { qa, qb } = await connected(world, { a: 5e9, b: 5e9 });
   qb.setLink(parseLink("rate 100mbit delay 1ms"));
-  qa.setLink(parseLink("rate 100mbit delay 1ms drop done 1-100")); // the final ACK is not confirmed: closing takes its time
+  // The final ACK is not confirmed: closing takes its time.
+  qa.setLink(parseLink("rate 100mbit delay 1ms drop done 1-100"));
   const first = [
     reliableWrite(qa, new Uint8Array(10), policy),
     reliableReceive(qb, new Uint8Array(10), policy),
