@@ -65,6 +65,30 @@ export interface SessionParams {
 export interface ChunkRange {
   readonly first: number;
   readonly count: number;
+  /** The range is of parity chunks, numbered from 0; else of the message's own. */
+  readonly parity?: boolean;
+}
+
+/** An erasure code: k data chunks and m parity chunks make a block. */
+export interface CodeShape {
+  /** Reed-Solomon, which recovers any m losses; or modulo groups: parity i is the sum of data chunks j mod m = i. */
+  readonly kind: "mds" | "xor";
+  readonly k: number;
+  readonly m: number;
+}
+
+/**
+ * Work on the bytes of one block, which the driver has done on other threads: for a sender, write the block's parity
+ * chunks; for a receiver, make its missing data chunks from what is there. Chunks that a short block does not have
+ * count as zeros.
+ */
+export interface CodingTask {
+  readonly code: CodeShape;
+  /** The block's data chunks: [first, first + count), count at most k. */
+  readonly first: number;
+  readonly count: number;
+  /** Its parity chunks: [parityFirst, parityFirst + m), counted from 0. */
+  readonly parityFirst: number;
 }
 
 export type SessionState = "active" | "done" | "failed";
@@ -75,13 +99,33 @@ export interface SendCounters {
   chunksRetransmitted: number;
   timeouts: number;
   nacksReceived: number;
+  /** Parity chunks handed out. */
+  parityChunks?: number;
+  /** Blocks that parity did not save and that were repaired by retransmission. */
+  fallbacks?: number;
+}
+
+/** Counts of one receiver session of a policy with parity. */
+export interface ReceiveCounters {
+  /** Data chunks made from parity. */
+  chunksRecovered: number;
+  /** Parity chunks that it took. */
+  parityUsed: number;
+  /** Parity chunks that arrived and were not needed. */
+  parityWasted: number;
+  /** Blocks that parity did not save: data chunks of theirs were asked for. */
+  fallbacks: number;
 }
 
 export interface SendSession {
   /** An ACK, NACK or policy-defined frame of this message. Untrusted: out-of-range values are ignored. */
   handleControl(frame: ControlFrame, nowNs: number): void;
   /** The transport injected the last packet of [first, first + count) at `nowNs`: timers start here. */
-  handleInjected(first: number, count: number, nowNs: number): void;
+  handleInjected(first: number, count: number, nowNs: number, parity?: boolean): void;
+  /** The next block to encode, if any; asked for while the driver has room for more. */
+  pollTask?(nowNs: number): CodingTask | undefined;
+  /** Its parity chunks may be handed out from now on. */
+  handleTaskDone?(task: CodingTask, nowNs: number): void;
   handleTimeout(nowNs: number): void;
   /** Next chunks to inject, at most `maxChunks`, repairs first; undefined when nothing is due now. */
   pollTransmit(maxChunks: number, nowNs: number): ChunkRange | undefined;
@@ -97,8 +141,19 @@ export interface SendSession {
 }
 
 export interface ReceiveSession {
-  /** The live bitmap changed (called in batches, and once at the start even if empty). */
-  handleProgress(bitmap: ChunkBitmap, nowNs: number): void;
+  /**
+   * The live bitmap changed (called in batches, and once at the start even if empty). `parity`: the live bitmap of the
+   * parity chunks, for policies that have any.
+   */
+  handleProgress(bitmap: ChunkBitmap, nowNs: number, parity?: ChunkBitmap): void;
+  /** The next block to decode, if any: one whose missing chunks can be made from what the bitmaps show. */
+  pollTask?(nowNs: number): CodingTask | undefined;
+  /**
+   * Its missing chunks are in place and in the bitmap, of which handleProgress tells next. `recovered` chunks had to be
+   * made, from `parityUsed` parity chunks.
+   */
+  handleTaskDone?(task: CodingTask, nowNs: number, recovered: number, parityUsed: number): void;
+  readonly counters?: Readonly<ReceiveCounters>;
   /** A policy-defined frame from the sender. */
   handleControl(frame: ControlFrame, nowNs: number): void;
   /** The sender confirmed the final ACK (or the queue pair gave up waiting): stop repeating it. */
@@ -118,6 +173,11 @@ export interface Policy {
    * At most 64 bytes.
    */
   readonly name: string;
+  /**
+   * Most parity chunks that a message of `chunkCount` chunks brings, 0 when absent; never fewer for more chunks. The
+   * receiver sets memory aside for those of the largest message that it posted for.
+   */
+  parityChunks?(chunkCount: number): number;
   createSender(params: SessionParams): SendSession;
   createReceiver(params: SessionParams): ReceiveSession;
 }

@@ -126,7 +126,30 @@ export interface NativeQp {
   /** One external ArrayBuffer: the chunk bitmaps of all slots, slot s at s * bitmapStride bytes. */
   readonly bitmaps: ArrayBuffer;
   readonly bitmapStride: number;
-  postReceive(message: number, region: NativeRegion | null, offset: number, bytes: number): number;
+  /** With `parityChunks` > 0 the message brings so many parity chunks, into `parity` from `parityOffset` on. */
+  postReceive(
+    message: number,
+    region: NativeRegion | null,
+    offset: number,
+    bytes: number,
+    parity: NativeRegion | null,
+    parityOffset: number,
+    parityChunks: number,
+  ): number;
+  /** Of a receive posted for `bytes`: the number of its first parity chunk, and where their bits begin in the slot's. */
+  parityFirst(bytes: number): number;
+  parityBits(bytes: number): number;
+  /**
+   * Makes missing data chunks of [first, first + count) from parity chunks [parityFirst, + m) (from 0), in place, on the
+   * codec's threads. Resolves on the JavaScript thread; never rejects. Status busy: not recoverable, nothing was done.
+   */
+  recover(
+    message: number,
+    code: NativeCode,
+    first: number,
+    count: number,
+    parityFirst: number,
+  ): Promise<NativeRecovered>;
   /** Status, plus 16 when the message is complete after it. */
   setLength(message: number, bytes: number): number;
   complete(message: number): number;
@@ -207,7 +230,47 @@ export interface NativeUdpContext {
   close(): void;
 }
 
+/** What became of a block: chunks that were missing, parity chunks that it took, whether the message is complete. */
+export interface NativeRecovered {
+  readonly status: number;
+  readonly chunks: number;
+  readonly parityUsed: number;
+  readonly complete: boolean;
+}
+
+/** Statuses of the codec's own calls: the numbers of sdr::codec::Result (native/include/sdr/codec.h). */
+export const CODEC_STATUS = { ok: 0, invalid: 1, overlap: 2, tooFew: 3 } as const;
+
+/** An erasure code. Chunks are views of ArrayBuffers, pinned until the promise resolves (with a CODEC_STATUS). */
+export interface NativeCode {
+  encode(
+    data: readonly (ArrayBufferView | null)[],
+    parity: readonly ArrayBufferView[],
+  ): Promise<number>;
+  update(index: number, data: ArrayBufferView, parity: readonly ArrayBufferView[]): Promise<number>;
+  /** `present`: k + m flags. Writes the data chunks that are not present. */
+  decode(
+    data: readonly (ArrayBufferView | null)[],
+    parity: readonly (ArrayBufferView | null)[],
+    present: Uint8Array,
+    chunkBytes: number,
+  ): Promise<number>;
+  /** Encodes one block of a region, `bytes` from `offset` on (at most k chunks, the last may be short). */
+  encodeBlock(
+    source: NativeRegion,
+    offset: number,
+    bytes: number,
+    chunkBytes: number,
+    parity: NativeRegion,
+    parityOffset: number,
+  ): Promise<number>;
+}
+
 export interface NativeAddon {
+  /** kind: 0 mds, 1 xor. Throws a RangeError for a shape that is not valid. */
+  createCode(kind: number, k: number, m: number): NativeCode;
+  /** Instructions in use, and threads that encode and decode; all contexts and environments share them. */
+  codec(): { readonly kernel: string; readonly threads: number };
   /** Pins `buffer` (an ArrayBuffer or a view of one). */
   createRegion(buffer: ArrayBuffer | ArrayBufferView): NativeRegion;
   /** Page-aligned, zeroed memory owned by native code; `buffer` is an external ArrayBuffer over it. */

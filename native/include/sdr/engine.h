@@ -125,6 +125,32 @@ sdr_status sdr_rx_post(sdr_rx* rx, uint32_t message, void* buffer, uint64_t byte
  * bytes. Packets beyond the true length are SDR_STEP_BAD_PACKET from then on and those before do
  * not count; the chunk bits that they set stay set, beyond chunks_total. Never blocks. */
 sdr_status sdr_rx_set_length(sdr_rx* rx, uint32_t message, uint64_t bytes, bool* complete);
+/* As sdr_rx_post, and beside the message's chunks it takes `parity_chunks` parity chunks, all of full
+ * size, into `parity` (NULL: bitmaps only), which stays the caller's as `buffer` does. They are
+ * numbered behind the chunks of `bytes`, whatever the true length turns out to be: the first is chunk
+ * sdr_rx_parity_first(bytes). Their bits begin at sdr_rx_parity_bits(bytes) in the slot's bitmap: a
+ * word of their own. They count for nothing: completion and progress are the message's own chunks';
+ * the step reports a complete one as SDR_STEP_CHUNK. SDR_TOO_LARGE when all chunks together are more
+ * than max_message_bytes hold. */
+sdr_status sdr_rx_post_parity(sdr_rx* rx, uint32_t message, void* buffer, uint64_t bytes,
+                              void* parity, uint32_t parity_chunks);
+uint32_t sdr_rx_parity_first(const sdr_geometry* geometry, uint64_t bytes);
+uint32_t sdr_rx_parity_bits(const sdr_geometry* geometry, uint64_t bytes);
+
+/* Recovery of chunks by other means than their packets; only of messages posted with parity, their
+ * length known (SDR_INVALID otherwise). Any thread, one at a time for one chunk, and not at the same
+ * time as sdr_rx_complete of the message.
+ * seal: takes the chunks with flags[i] != 0 of [first, first + count) away from the network: on return
+ * no worker writes to them any more, and their packets are DUPLICATE. It waits for workers as
+ * sdr_rx_complete does. Flags of chunks that are complete, or beyond the message, are cleared: those
+ * are not sealed.
+ * fill: the flagged chunks, sealed before (or of a phantom receive), have their bytes: sets their bits
+ * and counts them. *complete as in sdr_rx_set_length: true for the one call that completes. */
+sdr_status sdr_rx_seal(sdr_rx* rx, uint32_t message, uint32_t first, uint32_t count,
+                       uint8_t* flags);
+sdr_status sdr_rx_fill(sdr_rx* rx, uint32_t message, uint32_t first, uint32_t count,
+                       const uint8_t* flags, bool* complete);
+
 /* Makes the slot inert at once. On return no worker will write to the buffer or the bitmaps again:
  * it waits for workers that are between sdr_rx_enter and sdr_rx_leave, so a worker that calls it
  * inside its own batch would wait for itself. The bits stay readable until the slot is posted

@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "sdr/codec.h"
 #include "sdr/engine.h"
 #include "sdr/link.h"
 
@@ -24,6 +25,19 @@ struct Region {
   uint64_t bytes = 0;
 };
 using RegionRef = std::shared_ptr<const Region>;
+
+// Where a receive's parity chunks go.
+struct Parity {
+  RegionRef region;  // null or phantom: bitmaps only
+  uint64_t offset = 0;
+  uint32_t chunks = 0;
+};
+
+struct Recovered {
+  uint32_t chunks = 0;       // that were missing and are in place now
+  uint32_t parity_used = 0;  // parity chunks that it took
+  bool complete = false;     // this made the message complete; no event says so
+};
 
 enum class EventType : uint32_t {
   // A work request's last packet was given to the link: message, value = work request id. Packets under way on an
@@ -104,8 +118,16 @@ class QueuePair {
   virtual uint32_t id() const = 0;
   virtual const sdr_geometry& geometry() const = 0;
 
-  // Receive side. `region` null or phantom: bitmaps only. Offsets and lengths are checked against the region.
-  virtual sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes) = 0;
+  // Receive side. `region` null or phantom: bitmaps only. Offsets and lengths are checked against the region. With
+  // parity.chunks > 0 the message brings that many parity chunks (sdr_rx_post_parity), which go into their own region.
+  virtual sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
+                                  Parity parity) = 0;
+  // Makes the missing ones of data chunks [first, first + count) from those present and parity chunks
+  // [parity_first, + m) (counted from 0), in place, and completes them as if they had arrived. Any thread, for as long
+  // as this object lives; complete() and close() wait for it, after them it gives SDR_CLOSED. SDR_BUSY: not recoverable
+  // yet, nothing was touched. A phantom receive is treated as if it had bytes. count <= code.shape().k.
+  virtual sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
+                             uint32_t parity_first, Recovered* recovered) = 0;
   virtual sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) = 0;
   virtual sdr_status complete(uint32_t message) = 0;  // returns when the buffer can no longer change
   virtual sdr_rx* engine() = 0;                       // bitmaps, expand, user immediate, progress
@@ -114,7 +136,8 @@ class QueuePair {
   // slot: SDR_BUSY while the slot's last send is open, SDR_OUT_OF_ORDER for a number already used. post_send any number
   // of times, any chunk ranges, in any order and repeatedly; close_send drops what is queued and not yet
   // injected (no `injected` event for those) and lets the region go once nothing refers to it. `bytes` is at least 1
-  // and whole chunks, unless the range ends with the message.
+  // and whole chunks, unless the range ends with the message. A range that begins behind the message's last chunk is
+  // parity: whole chunks, numbered as its receiver does (sdr_rx_parity_first of what was posted there).
   virtual sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) = 0;
   virtual sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
                                uint32_t first_chunk, uint64_t bytes) = 0;
