@@ -11,6 +11,11 @@ export interface QueuePairAttributes {
   readonly chunkBytes?: number;
   /** Largest message. Default: 1 GiB, or what the split allows if that is less. */
   readonly maxMessageBytes?: number;
+  /**
+   * Most parity a message may bring besides, for policies that send any. Default: half of maxMessageBytes, and at least
+   * PARITY_CHUNKS_MIN chunks, as far as the split allows.
+   */
+  readonly maxParityBytes?: number;
   /** Messages in flight in each direction (slots). Default 64. */
   readonly maxMessages?: number;
   /** Bytes injected and not yet acknowledged. Default: what the peer's socket holds plus rate x RTT. */
@@ -48,6 +53,8 @@ export const LIMITS = {
 } as const;
 
 const CHUNK_BYTES = 65_536;
+/** By default parity has room for so many chunks: a short message may well bring more parity than data. */
+export const PARITY_CHUNKS_MIN = 64;
 const MESSAGE_BYTES = 2 ** 30;
 
 function whole(name: string, value: number, min: number, max: number): number {
@@ -57,6 +64,10 @@ function whole(name: string, value: number, min: number, max: number): number {
     `use a whole number from ${min} to ${max}`,
   );
   return value;
+}
+
+function roundUp(bytes: number, unit: number): number {
+  return Math.ceil(bytes / unit) * unit;
 }
 
 function checkSplit(split: readonly [number, number, number]): void {
@@ -124,6 +135,28 @@ export function resolveAttributes(
       `use split [${splitFor(maxMessageBytes, packetBytes).join(", ")}] or larger packets`,
     );
   }
+  const parityBytesMax = addressable - roundUp(maxMessageBytes, chunkBytes);
+  const maxParityBytes = whole(
+    "maxParityBytes",
+    given.maxParityBytes ??
+      Math.max(
+        0,
+        Math.min(
+          roundUp(Math.max(maxMessageBytes / 2, PARITY_CHUNKS_MIN * chunkBytes), chunkBytes),
+          parityBytesMax,
+        ),
+      ),
+    0,
+    LIMITS.messageBytesMax,
+  );
+  if (given.maxParityBytes !== undefined && maxParityBytes > Math.max(0, parityBytesMax)) {
+    const bytes = roundUp(maxMessageBytes, chunkBytes) + maxParityBytes;
+    throw new SdrError(
+      "TOO_LARGE",
+      `maxMessageBytes and maxParityBytes, ${bytes} together, are above the ${addressable} B of ${split[1]} packet bits`,
+      `use split [${splitFor(bytes, packetBytes).join(", ")}] or larger packets`,
+    );
+  }
   const slotsMax = Math.min(LIMITS.messagesMax, 2 ** split[0]);
   const { rateBps = Number.POSITIVE_INFINITY } = given;
   check(
@@ -139,6 +172,7 @@ export function resolveAttributes(
     packetsPerChunk,
     split,
     maxMessageBytes,
+    maxParityBytes,
     maxMessages: whole("maxMessages", given.maxMessages ?? Math.min(64, slotsMax), 1, slotsMax),
     maxInFlightBytes: given.maxInFlightBytes,
     generations: whole("generations", given.generations ?? 4, 1, LIMITS.generationsMax),
@@ -162,7 +196,11 @@ export function toNativeConfig(attributes: ResolvedAttributes, channels: number)
     slots: attributes.maxMessages,
     generations: attributes.generations,
     channels,
-    maxMessageBytes: attributes.maxMessageBytes,
+    // A message's parity chunks are numbered behind its own.
+    maxMessageBytes:
+      attributes.maxParityBytes === 0
+        ? attributes.maxMessageBytes
+        : roundUp(attributes.maxMessageBytes, attributes.chunkBytes) + attributes.maxParityBytes,
     split: [...attributes.split],
     rateBps: Number.isFinite(attributes.rateBps) ? attributes.rateBps : 0,
     workRequestsMax: LIMITS.workRequestsMax,

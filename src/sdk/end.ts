@@ -19,6 +19,8 @@ export interface End {
   userWoken(): void;
   /** Sends what is due and re-arms timers, after a call from user code. */
   act(): void;
+  /** Calls `then` with the result of work on other threads, and then acts; not once the queue pair is closed. */
+  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void;
   /** Waiting for the peer begins: its silence counts from now. */
   beginWaiting(): void;
 }

@@ -15,7 +15,12 @@ export {
 } from "./attributes.ts";
 export { Context } from "./context.ts";
 export { QueuePair, type QueuePairCounters } from "./queue-pair.ts";
-export { ReceiveHandle, type ReceiveOptions, type ReceiveProgress } from "./receive-handle.ts";
+export {
+  ReceiveHandle,
+  type ReceiveOptions,
+  type ReceiveProgress,
+  type Recovered,
+} from "./receive-handle.ts";
 export { type BufferSource, MemoryRegion } from "./region.ts";
 export {
   type ReceiveReport,

@@ -283,6 +283,15 @@ export class QueuePair implements End, Disposable, AsyncDisposable {
   }
 
   /** @internal */
+  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void {
+    this.transport.awaitWork(work, (result) => {
+      if (this.state === "closed") return;
+      then(result);
+      this.act();
+    });
+  }
+
+  /** @internal */
   beginWaiting(): void {
     if (!this.isWaiting) this.watch.heard(this.nowNs());
   }

@@ -5,7 +5,9 @@
 import { check, SdrError } from "../base/errors.ts";
 import { ChunkBitmap } from "../reliability/bitmap.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
-import { STATUS } from "../transport/native.ts";
+import type { CodingTask } from "../reliability/policy.ts";
+import { type NativeCode, type NativeRecovered, STATUS } from "../transport/native.ts";
+import { codeOf, isTaskWithin } from "./coding.ts";
 import type { ReceiveSide } from "./receive-side.ts";
 import type { BufferSource, MemoryRegion } from "./region.ts";
 import { Deferred, News, watchAbort } from "./settle.ts";
@@ -21,6 +23,8 @@ export interface ReceiveDriver {
   timeout(nowNs: number): void;
   nextTimeoutNs(): number;
   pollControl(nowNs: number): ControlFrame | undefined;
+  /** Begins work on bytes that the session asks for. */
+  pollTasks?(nowNs: number): void;
   settle(nowNs: number): void;
   failed(error: SdrError): void;
   /** The slot is completed, but the final ACK is still repeated. */
@@ -35,10 +39,18 @@ export interface ReceiveOptions {
   readonly offset?: number;
   /** Most bytes the sender may write. Default: the rest of the region. */
   readonly maxBytes?: number;
+  /** Parity chunks that the message may bring besides; memory for them is set aside. Default 0. */
+  readonly parityChunks?: number;
   /** Name of the policy at work, "" for none; the sender's must be the same. */
   readonly policy?: string;
   /** Aborting gives the message up on both ends (ABORTED). */
   readonly signal?: AbortSignal | undefined;
+}
+
+/** What recovering a block brought: chunks that were missing, and how many parity chunks that took. */
+export interface Recovered {
+  readonly chunks: number;
+  readonly parityUsed: number;
 }
 
 /** How much of a message has arrived. */
@@ -57,6 +69,8 @@ export class ReceiveHandle implements Disposable {
   readonly region: MemoryRegion;
   readonly offset: number;
   readonly maxBytes: number;
+  /** Parity chunks that it was posted for. */
+  readonly parityChunks: number;
   readonly policy: string;
   /** The true length, once the sender announced it. */
   bytes: number | undefined;
@@ -76,6 +90,7 @@ export class ReceiveHandle implements Disposable {
   private ctsSent = 0;
   private arrivedNow = false;
   private view: ChunkBitmap;
+  private readonly parityView: ChunkBitmap | undefined;
 
   /** @internal Made by QueuePair.postReceive. */
   constructor(
@@ -88,12 +103,14 @@ export class ReceiveHandle implements Disposable {
     this.region = options.region;
     this.offset = options.offset ?? 0;
     this.maxBytes = options.maxBytes;
+    this.parityChunks = options.parityChunks ?? 0;
     this.policy = options.policy ?? "";
     const woken = () => side.end.userWoken();
     this.news = new News(woken);
     this.startSignal = new Deferred(woken);
     this.arrivedSignal = new Deferred(woken);
     this.view = this.makeView(this.maxBytes);
+    if (this.parityChunks > 0) this.parityView = this.makeParityView();
     this.stopWatching = watchAbort(options.signal, () => this.abort());
   }
 
@@ -111,6 +128,61 @@ export class ReceiveHandle implements Disposable {
   get bitmap(): ChunkBitmap {
     this.checkActive();
     return this.view;
+  }
+
+  /** The parity chunks' bitmap, live as `bitmap`; undefined when none were posted for. Throws CLOSED once completed. */
+  get parityBitmap(): ChunkBitmap | undefined {
+    this.checkActive();
+    return this.parityView;
+  }
+
+  /**
+   * Makes the missing ones of a block's data chunks from what is there, in place; `bitmap` shows them when the promise
+   * resolves, with how many were made. 0 and no effect while too little is there, or when nothing is missing. Errors:
+   * INVALID_ARGUMENT for a block that is not the message's, CLOSED.
+   */
+  async recover(task: CodingTask): Promise<Recovered> {
+    this.checkActive();
+    const code = this.checkTask(task);
+    const { first, count, parityFirst } = task;
+    const { end } = this.side;
+    const native = end.native.recover(this.message, code, first, count, parityFirst);
+    return new Promise((resolve) => {
+      end.awaitWork(native, (result) => {
+        this.handleRecovered(result);
+        end.userWoken();
+        resolve(toRecovered(result));
+      });
+    });
+  }
+
+  /** @internal As recover(), for a driver: `done` is called before the handle's own news of it. */
+  startRecovery(task: CodingTask, done: (recovered: Recovered) => void): void {
+    const code = this.checkTask(task);
+    const { first, count, parityFirst } = task;
+    const { end } = this.side;
+    const finish = (result: NativeRecovered) => {
+      done(toRecovered(result));
+      this.handleRecovered(result);
+    };
+    if (this.region.isPhantom)
+      finish(end.native.recoverNow(this.message, code, first, count, parityFirst));
+    else end.awaitWork(end.native.recover(this.message, code, first, count, parityFirst), finish);
+  }
+
+  private checkTask(task: CodingTask): NativeCode {
+    const code = codeOf(task.code);
+    check(
+      this.state === "started" && isTaskWithin(task, this.view.chunkCount, this.parityChunks),
+      `block of chunks ${task.first} to ${task.first + task.count - 1}, parity from ${task.parityFirst} on, is not ` +
+        `one of the message's ${this.view.chunkCount} and ${this.parityChunks} parity chunks`,
+      "wait for started, and stay within the message",
+    );
+    return code;
+  }
+
+  private handleRecovered({ status, complete }: NativeRecovered): void {
+    if (status === STATUS.ok) this.handleProgress(complete, this.side.end.nowNs());
   }
 
   /** Packet bits of one chunk: bit i of word i >> 6 is packet i. */
@@ -263,14 +335,23 @@ export class ReceiveHandle implements Disposable {
   }
 
   private makeView(bytes: number): ChunkBitmap {
-    const { native, attributes } = this.side.end;
-    const chunkCount = Math.ceil(bytes / attributes.chunkBytes);
-    const slot = this.message % attributes.maxMessages;
-    return new ChunkBitmap(
-      new Uint32Array(native.bitmaps, slot * native.bitmapStride, Math.ceil(chunkCount / 32)),
-      chunkCount,
-    );
+    return this.viewOf(0, Math.ceil(bytes / this.side.end.attributes.chunkBytes));
   }
+
+  private makeParityView(): ChunkBitmap {
+    return this.viewOf(this.side.end.native.parityBits(this.maxBytes) / 8, this.parityChunks);
+  }
+
+  private viewOf(offset: number, chunkCount: number): ChunkBitmap {
+    const { native, attributes } = this.side.end;
+    const at = (this.message % attributes.maxMessages) * native.bitmapStride + offset;
+    const words = new Uint32Array(native.bitmaps, at, Math.ceil(chunkCount / 32));
+    return new ChunkBitmap(words, chunkCount);
+  }
+}
+
+function toRecovered({ status, chunks, parityUsed }: NativeRecovered): Recovered {
+  return status === STATUS.ok ? { chunks, parityUsed } : { chunks: 0, parityUsed: 0 };
 }
 
 const CTS_INTERVAL_NS_MAX = 250e6;

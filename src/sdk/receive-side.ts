@@ -2,10 +2,11 @@
  * The receiving direction of a queue pair: posted receives and their CTS, what is arriving, final ACKs still being
  * repeated, and how recent messages ended.
  */
-import { SdrError } from "../base/errors.ts";
+import { check, SdrError } from "../base/errors.ts";
 import { checkPolicyName } from "../reliability/codec.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import { STATUS } from "../transport/native.ts";
+import { parityRegion } from "./coding.ts";
 import { closeFrame, type End, pollFrames, remember, statusError } from "./end.ts";
 import { Goodbyes } from "./goodbyes.ts";
 import { ReceiveHandle, type ReceiveOptions } from "./receive-handle.ts";
@@ -38,7 +39,8 @@ export class ReceiveSide {
   }
 
   post(options: ReceiveOptions): ReceiveHandle {
-    const { maxMessageBytes, maxMessages, packetBytes, receiveEnabled } = this.end.attributes;
+    const { chunkBytes, maxMessageBytes, maxMessages, packetBytes, receiveEnabled } =
+      this.end.attributes;
     if (!receiveEnabled)
       throw new SdrError(
         "UNSUPPORTED",
@@ -57,6 +59,8 @@ export class ReceiveSide {
         `receive of ${maxBytes} B is above maxMessageBytes ${maxMessageBytes}`,
         "raise maxMessageBytes (and the split)",
       );
+    const { parityChunks = 0 } = options;
+    this.checkParity(parityChunks);
     const before = this.handles.get(this.next - maxMessages);
     if (before?.isActive)
       throw new SdrError(
@@ -71,7 +75,18 @@ export class ReceiveSide {
         "wait until it has",
       );
     const message = this.next;
-    const status = this.end.native.postReceive(message, region.native, offset, maxBytes);
+    const parity = parityChunks > 0 ? parityRegion(parityChunks, chunkBytes, region) : null;
+    const status = this.end.native.postReceive(
+      message,
+      region.native,
+      offset,
+      maxBytes,
+      parity?.native ?? null,
+      0,
+      parityChunks,
+    );
+    // From here on the slot holds it, until the receive is completed.
+    parity?.close();
     if (status !== STATUS.ok) throw statusError(status, `receive ${message}`);
     this.next++;
     this.end.beginWaiting();
@@ -80,6 +95,21 @@ export class ReceiveSide {
     handle.ctsAtNs = this.end.nowNs();
     queueMicrotask(() => this.end.act());
     return handle;
+  }
+
+  private checkParity(chunks: number): void {
+    const { chunkBytes, maxParityBytes } = this.end.attributes;
+    check(
+      Number.isSafeInteger(chunks) && chunks >= 0,
+      `parityChunks ${chunks} is not valid`,
+      "use a whole number, 0 or more",
+    );
+    if (chunks * chunkBytes <= maxParityBytes) return;
+    throw new SdrError(
+      "TOO_LARGE",
+      `${chunks} parity chunks of ${chunkBytes} B are above maxParityBytes ${maxParityBytes}`,
+      "raise maxParityBytes (and the split), post smaller receives, or use a code with less parity",
+    );
   }
 
   /** Completed before its sender was heard of: it may wait for the CTS, which nobody repeats any more. */
@@ -174,6 +204,7 @@ export class ReceiveSide {
     for (const handle of [...this.handles.values()]) {
       if (isConnected && handle.ctsAtNs <= nowNs && handle.state === "posted")
         writer.write(handle.nextCts(nowNs, path.rttNs));
+      handle.driver?.pollTasks?.(nowNs);
       pollFrames(writer, handle, nowNs);
       handle.driver?.settle(nowNs);
       if (!handle.isActive && !handle.driver?.lingering) this.forget(handle);

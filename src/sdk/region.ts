@@ -11,11 +11,14 @@ export type BufferSource = ArrayBuffer | ArrayBufferView;
  */
 export class MemoryRegion implements Disposable {
   readonly bytes: number;
+  /** It has no memory, only a length. */
+  readonly isPhantom: boolean;
   private handle: NativeRegion | undefined;
   private readonly view: Uint8Array | undefined;
 
-  private constructor(handle: NativeRegion, view: Uint8Array | undefined) {
+  private constructor(handle: NativeRegion, view: Uint8Array | undefined, isPhantom = false) {
     this.handle = handle;
+    this.isPhantom = isPhantom;
     this.bytes = handle.bytes;
     this.view = view;
   }
@@ -61,7 +64,19 @@ export class MemoryRegion implements Disposable {
   /** No memory, only a length: for transports with the `phantom` capability. */
   static phantom(bytes: number): MemoryRegion {
     checkBytes(bytes);
-    return new MemoryRegion(addon().phantomRegion(bytes), undefined);
+    return new MemoryRegion(addon().phantomRegion(bytes), undefined, true);
+  }
+
+  /** @internal Memory that only native code reads and writes, freed at close() or with the last work on it. */
+  static scratch(bytes: number): MemoryRegion {
+    checkBytes(bytes);
+    try {
+      return new MemoryRegion(addon().scratchRegion(bytes), undefined);
+    } catch (cause) {
+      throw new SdrError("ENVIRONMENT", `${bytes} B cannot be allocated`, "send smaller messages", {
+        cause,
+      });
+    }
   }
 
   /** A region as it is, other memory registered. Throws as register does. */
@@ -69,16 +84,12 @@ export class MemoryRegion implements Disposable {
     return memory instanceof MemoryRegion ? memory : MemoryRegion.register(memory);
   }
 
-  get isPhantom(): boolean {
-    return this.view === undefined;
-  }
-
   /** The bytes, in place. Throws INVALID_ARGUMENT for a phantom. */
   get data(): Uint8Array {
     if (this.view === undefined)
       throw new SdrError(
         "INVALID_ARGUMENT",
-        "a phantom region has no bytes",
+        "the region has no bytes to show",
         "allocate or register one",
       );
     return this.view;

@@ -6,11 +6,14 @@ import { check, SdrError } from "../base/errors.ts";
 import type { ControlFrame } from "../reliability/frames.ts";
 import type {
   ChunkRange,
+  CodingTask,
   Policy,
   ReceiveSession,
   SendSession,
   SessionParams,
 } from "../reliability/policy.ts";
+import { CODEC_STATUS } from "../transport/native.ts";
+import { codeOf, isTaskWithin, parityRegion, TASKS_MAX } from "./coding.ts";
 import { toSdrError } from "./end.ts";
 import type { QueuePair } from "./queue-pair.ts";
 import type { ReceiveDriver, ReceiveHandle } from "./receive-handle.ts";
@@ -50,6 +53,9 @@ export interface WriteReport {
   /** As the policy counts them. */
   readonly timeouts: number;
   readonly nacksReceived: number;
+  /** Parity chunks injected, and blocks that they did not save. 0 for policies without parity. */
+  readonly parityChunks: number;
+  readonly fallbacks: number;
 }
 
 /** How a reliable receive went. */
@@ -62,6 +68,12 @@ export interface ReceiveReport {
   readonly immediate: number | undefined;
   /** From the sender's START to the last chunk. */
   readonly durationNs: number;
+  /** Chunks made from parity, parity chunks that it took, and those that came for nothing. */
+  readonly chunksRecovered: number;
+  readonly parityUsed: number;
+  readonly parityWasted: number;
+  /** Blocks that parity did not save. */
+  readonly fallbacks: number;
 }
 
 /** Chunks known delivered (sender) or in place (receiver). */
@@ -117,7 +129,15 @@ export function reliableReceive(
   const region = MemoryRegion.of(target);
   const { offset = 0, signal } = options;
   const maxBytes = options.bytes ?? region.bytes - offset;
-  const handle = qp.postReceive({ region, offset, maxBytes, policy: policy.name, signal });
+  const parityChunks = parityChunksOf(policy, Math.ceil(maxBytes / qp.attributes.chunkBytes));
+  const handle = qp.postReceive({
+    region,
+    offset,
+    maxBytes,
+    parityChunks,
+    policy: policy.name,
+    signal,
+  });
   const driver = new ReliableReceive(qp, handle, policy, options);
   handle.driver = driver;
   return transfer(driver, handle);
@@ -136,6 +156,16 @@ function checkTransfer(policy: Policy, { timeoutNs }: TransferOptions): void {
     `timeoutNs ${timeoutNs} is not valid`,
     "use nanoseconds above 0, or leave it out",
   );
+}
+
+function parityChunksOf(policy: Policy, chunkCount: number): number {
+  const chunks = policy.parityChunks?.(chunkCount) ?? 0;
+  check(
+    Number.isSafeInteger(chunks) && chunks >= 0,
+    `policy ${policy.name} brings ${chunks} parity chunks for ${chunkCount}`,
+    "its parityChunks() gives a whole number, 0 or more",
+  );
+  return chunks;
 }
 
 interface Watched<Report> {
@@ -185,6 +215,7 @@ abstract class Driven<Report, Session extends SendSession | ReceiveSession> {
   protected startNs = 0;
   /** What nextTimeoutNs threw: it is called where a message cannot be failed, so that waits for the next timeout. */
   private broken: { readonly error: unknown } | undefined;
+  private tasks = 0;
 
   constructor(qp: QueuePair, policy: Policy, options: TransferOptions) {
     this.qp = qp;
@@ -243,6 +274,25 @@ abstract class Driven<Report, Session extends SendSession | ReceiveSession> {
     return this.attempt((session) => session.pollControl(nowNs));
   }
 
+  /** Begins the coding tasks that the session asks for, as many as may be under way. */
+  pollTasks(nowNs: number): void {
+    if (this.session?.pollTask === undefined) return;
+    while (this.tasks < TASKS_MAX) {
+      const task = this.attempt((session) => session.pollTask?.(nowNs));
+      if (task === undefined) return;
+      this.tasks++;
+      this.attempt(() => this.beginTask(task));
+    }
+  }
+
+  /** Calls taskDone() once, now or later. */
+  protected abstract beginTask(task: CodingTask): void;
+
+  protected taskDone(tell: (session: Session) => void): void {
+    this.tasks--;
+    this.attempt(tell);
+  }
+
   timeout(nowNs: number): void {
     if (this.broken !== undefined) return this.fail(this.broken.error);
     if (nowNs >= this.deadlineNs) return this.fail(this.deadlineExceeded());
@@ -289,6 +339,7 @@ class ReliableSend
 {
   protected readonly handle: SendHandle;
   private acknowledged = 0;
+  private parityCount = 0;
 
   constructor(qp: QueuePair, handle: SendHandle, policy: Policy, options: TransferOptions) {
     super(qp, policy, options);
@@ -300,11 +351,57 @@ class ReliableSend
   }
 
   ready(nowNs: number): void {
+    const { handle, policy, qp } = this;
+    try {
+      this.parityCount = parityChunksOf(policy, handle.chunkCount);
+      if (this.parityCount > 0 && handle.source !== undefined)
+        handle.parity = parityRegion(
+          this.parityCount,
+          qp.attributes.chunkBytes,
+          handle.source.region,
+        );
+    } catch (error) {
+      return this.fail(error);
+    }
     this.begin(this.handle.bytes, nowNs, (params) => this.policy.createSender(params));
   }
 
-  injected(first: number, count: number, nowNs: number): void {
-    this.attempt((session) => session.handleInjected(first, count, nowNs));
+  injected(first: number, count: number, nowNs: number, parity: boolean): void {
+    this.attempt((session) => session.handleInjected(first, count, nowNs, parity));
+  }
+
+  /** Writes a block's parity. */
+  protected beginTask(task: CodingTask): void {
+    const { handle, qp } = this;
+    const { source, parity } = handle;
+    if (
+      source === undefined ||
+      parity === undefined ||
+      !isTaskWithin(task, handle.chunkCount, this.parityCount)
+    )
+      throw this.nonsense(
+        `asked for chunks ${task.first} to ${task.first + task.count - 1} encoded`,
+      );
+    const code = codeOf(task.code);
+    const done = (status: number) => {
+      this.taskDone((session) => {
+        if (status !== CODEC_STATUS.ok) throw this.nonsense(`cannot encode (status ${status})`);
+        session.handleTaskDone?.(task, qp.nowNs());
+      });
+    };
+    if (parity.isPhantom) return done(CODEC_STATUS.ok);
+    const { chunkBytes } = qp.attributes;
+    const begin = task.first * chunkBytes;
+    const bytes = Math.min(task.count * chunkBytes, handle.bytes - begin);
+    const work = code.encodeBlock(
+      source.region.native,
+      source.offset + begin,
+      bytes,
+      chunkBytes,
+      parity.native,
+      task.parityFirst * chunkBytes,
+    );
+    qp.awaitWork(work, done);
   }
 
   pollTransmit(maxChunks: number, nowNs: number): ChunkRange | undefined {
@@ -312,6 +409,11 @@ class ReliableSend
     if (range === undefined || range.count <= maxChunks) return range;
     this.fail(this.nonsense(`gave ${range.count} chunks of at most ${maxChunks}`));
     return undefined;
+  }
+
+  override failed(error: SdrError): void {
+    this.handle.parity?.close();
+    super.failed(error);
   }
 
   settle(nowNs: number): void {
@@ -327,9 +429,11 @@ class ReliableSend
     if (session.state === "failed") throw session.error ?? this.gaveUp();
     if (session.state !== "done") return;
     this.acknowledged = handle.chunkCount;
-    const { chunksRetransmitted, timeouts, nacksReceived } = session.counters;
+    const { counters } = session;
+    const { chunksRetransmitted, timeouts, nacksReceived } = counters;
     this.qp.confirm(handle.message);
     handle.finish();
+    handle.parity?.close();
     this.news.close();
     this.result.resolve({
       message: handle.message,
@@ -341,6 +445,8 @@ class ReliableSend
       chunksRetransmitted,
       timeouts,
       nacksReceived,
+      parityChunks: counters.parityChunks ?? 0,
+      fallbacks: counters.fallbacks ?? 0,
     });
   }
 }
@@ -368,8 +474,18 @@ class ReliableReceive
   }
 
   handleProgress(nowNs: number): void {
-    this.attempt((session) => session.handleProgress(this.handle.bitmap, nowNs));
+    const { handle } = this;
+    this.attempt((session) => session.handleProgress(handle.bitmap, nowNs, handle.parityBitmap));
     this.news.notify();
+  }
+
+  /** Makes a block's missing chunks; the handle reports progress after it. */
+  protected beginTask(task: CodingTask): void {
+    this.handle.startRecovery(task, ({ chunks, parityUsed }) => {
+      this.taskDone((session) =>
+        session.handleTaskDone?.(task, this.qp.nowNs(), chunks, parityUsed),
+      );
+    });
   }
 
   done(nowNs: number): void {
@@ -401,6 +517,7 @@ class ReliableReceive
     const { handle } = this;
     if (session.state === "failed") throw this.gaveUp();
     if (!session.complete) return;
+    const { counters } = session;
     const { immediate, message, bytes = 0 } = handle;
     this.deadlineNs = Number.POSITIVE_INFINITY;
     this.lingerUntilNs = nowNs + this.qp.attributes.peerTimeoutNs;
@@ -414,6 +531,10 @@ class ReliableReceive
       policy: this.policy.name,
       immediate,
       durationNs: nowNs - this.startNs,
+      chunksRecovered: counters?.chunksRecovered ?? 0,
+      parityUsed: counters?.parityUsed ?? 0,
+      parityWasted: counters?.parityWasted ?? 0,
+      fallbacks: counters?.fallbacks ?? 0,
     });
   }
 }

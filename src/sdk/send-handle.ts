@@ -21,17 +21,21 @@ export interface ContinueRequest {
   readonly chunk: number;
   /** A multiple of the chunk size, unless it ends at the message's end. */
   readonly bytes: number;
+  /** `chunk` is a parity chunk, counted from 0: they go beside the message, where its receiver made room for them. */
+  readonly parity?: boolean;
 }
 
 /** What drives a message instead of the application: the reliable layer attaches one. Called by the queue pair. */
 export interface SendDriver {
   ready(nowNs: number): void;
   control(frame: ControlFrame, nowNs: number): void;
-  injected(first: number, count: number, nowNs: number): void;
+  injected(first: number, count: number, nowNs: number, parity: boolean): void;
   timeout(nowNs: number): void;
   nextTimeoutNs(): number;
   pollControl(nowNs: number): ControlFrame | undefined;
   pollTransmit(maxChunks: number, nowNs: number): ChunkRange | undefined;
+  /** Begins work on bytes that the session asks for. */
+  pollTasks?(nowNs: number): void;
   /** After each round of polling: look whether the session has ended. */
   settle(nowNs: number): void;
   failed(error: SdrError): void;
@@ -61,8 +65,12 @@ export class SendHandle {
   error: SdrError | undefined;
   /** @internal */
   driver: SendDriver | undefined;
-  /** @internal Where a driver's chunks come from. */
+  /** @internal Where a driver's chunks come from, and its parity chunks. */
   source: { region: MemoryRegion; offset: number } | undefined;
+  /** @internal */
+  parity: MemoryRegion | undefined;
+  /** What the receiver posted for this message, once it is ready. */
+  postedBytes: number | undefined;
   /** @internal A range the driver gave that the transport had no room for yet. */
   pending: ChunkRange | undefined;
   /** @internal Further copies of START, once there was a first, and when the next is due. */
@@ -123,7 +131,21 @@ export class SendHandle {
         `message ${this.message} takes no more data (${this.state})`,
         "await ready, and post before end",
       );
-    const { offset, chunk, bytes, region } = request;
+    const { offset, chunk, bytes, region, parity = false } = request;
+    if (parity) this.checkParity(chunk, bytes);
+    else this.checkData(chunk, bytes);
+    check(
+      region instanceof MemoryRegion,
+      "data comes from a MemoryRegion",
+      "register the buffer once, and pass the region",
+    );
+    region.checkRange(offset, bytes, this.side.end.capabilities);
+    const status = this.side.post(this, region, offset, chunk, bytes, parity);
+    if (status === STATUS.ok) this.outstanding++;
+    return status === STATUS.ok ? "ok" : "busy";
+  }
+
+  private checkData(chunk: number, bytes: number): void {
     const { chunkBytes } = this.side.end.attributes;
     check(
       Number.isInteger(chunk) && chunk >= 0 && chunk < this.chunkCount,
@@ -139,15 +161,26 @@ export class SendHandle {
       `bytes ${bytes} is not whole chunks up to the message's end (${rest} B left)`,
       `use a multiple of ${chunkBytes}, or ${rest}`,
     );
+  }
+
+  private checkParity(chunk: number, bytes: number): void {
+    const { chunkBytes, packetsPerChunk, split } = this.side.end.attributes;
+    const chunksMax = Math.floor(2 ** split[1] / packetsPerChunk) - this.parityFirst;
     check(
-      region instanceof MemoryRegion,
-      "data comes from a MemoryRegion",
-      "register the buffer once, and pass the region",
+      Number.isInteger(chunk) &&
+        chunk >= 0 &&
+        Number.isSafeInteger(bytes) &&
+        bytes > 0 &&
+        bytes % chunkBytes === 0 &&
+        chunk + bytes / chunkBytes <= chunksMax,
+      `parity of ${bytes} B at chunk ${chunk} is not whole chunks within the ${chunksMax} that the split has room for`,
+      `use a multiple of ${chunkBytes}, and a split with more packet bits`,
     );
-    region.checkRange(offset, bytes, this.side.end.capabilities);
-    const status = this.side.post(this, region, offset, chunk, bytes);
-    if (status === STATUS.ok) this.outstanding++;
-    return status === STATUS.ok ? "ok" : "busy";
+  }
+
+  /** @internal Number of the first parity chunk, as the receiver counts. */
+  get parityFirst(): number {
+    return Math.ceil((this.postedBytes ?? 0) / this.side.end.attributes.chunkBytes);
   }
 
   /** No more data will be posted; the handle ends once what was posted is injected. */
@@ -183,6 +216,7 @@ export class SendHandle {
     }
     if (this.state === "waiting") {
       this.state = "open";
+      this.postedBytes = frame.maxBytes;
       this.readySignal.resolve();
       this.driver?.ready(nowNs);
     }
@@ -190,10 +224,10 @@ export class SendHandle {
   }
 
   /** @internal */
-  handleInjected(first: number, count: number, nowNs: number): void {
+  handleInjected({ first, count, parity = false }: ChunkRange, nowNs: number): void {
     this.outstanding--;
     this.wakeRoom();
-    this.driver?.injected(first, count, nowNs);
+    this.driver?.injected(first, count, nowNs, parity);
     if (this.ending && this.outstanding === 0) this.finish();
   }
 

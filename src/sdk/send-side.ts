@@ -30,8 +30,7 @@ const GIVEN_UP = new SdrError("ABORTED", "the message was given up", "");
 
 interface Work {
   readonly handle: SendHandle;
-  readonly first: number;
-  readonly count: number;
+  readonly range: ChunkRange;
 }
 
 export class SendSide {
@@ -142,18 +141,20 @@ export class SendSide {
     offset: number,
     first: number,
     bytes: number,
+    parity: boolean,
   ): number {
     if (this.work.size >= LIMITS.workRequestsMax) return STATUS.busy;
     const id = this.nextWork;
     const { native, attributes } = this.end;
-    const status = native.postSend(handle.message, id, region.native, offset, first, bytes);
+    const chunk = parity ? handle.parityFirst + first : first;
+    const status = native.postSend(handle.message, id, region.native, offset, chunk, bytes);
     if (status !== STATUS.ok) {
       assert(status === STATUS.busy, `a checked post is refused with status ${status}`);
       return status;
     }
     this.nextWork = (this.nextWork + 1) >>> 0;
     const count = Math.ceil(bytes / attributes.chunkBytes);
-    this.work.set(id, { handle, first, count });
+    this.work.set(id, { handle, range: { first, count, parity } });
     this.workChunks += count;
     return status;
   }
@@ -164,7 +165,7 @@ export class SendSide {
     for (const [id, work] of this.work) {
       if (work.handle !== handle) continue;
       this.work.delete(id);
-      this.workChunks -= work.count;
+      this.workChunks -= work.range.count;
     }
     this.handles.delete(handle.message);
     this.clearances.delete(handle.message);
@@ -189,8 +190,8 @@ export class SendSide {
     const work = this.work.get(workRequest);
     if (work === undefined) return; // its message was closed meanwhile
     this.work.delete(workRequest);
-    this.workChunks -= work.count;
-    work.handle.handleInjected(work.first, work.count, nowNs);
+    this.workChunks -= work.range.count;
+    work.handle.handleInjected(work.range, nowNs);
   }
 
   handleCts(frame: CtsFrame, nowNs: number): void {
@@ -290,6 +291,7 @@ export class SendSide {
         this.writeStart(handle);
         this.planStart(handle, (handle.startsLeft ?? 0) - 1, nowNs);
       }
+      handle.driver?.pollTasks?.(nowNs);
       pollFrames(writer, handle, nowNs);
     }
     this.pump(nowNs);
@@ -334,14 +336,16 @@ export class SendSide {
 
   /** False: no room (the range is kept), or the message failed, e.g. because its buffer was detached. */
   private postRange(handle: SendHandle, range: ChunkRange): boolean {
-    const { source } = handle;
-    assert(source !== undefined, "a driven send has a source");
     const { chunkBytes } = this.end.attributes;
-    const { first, count } = range;
-    const bytes = Math.min(count * chunkBytes, handle.bytes - first * chunkBytes);
-    const offset = source.offset + first * chunkBytes;
+    const { first: chunk, count, parity = false } = range;
+    const source = parity ? parityOf(handle) : handle.source;
+    const whole = count * chunkBytes;
+    const bytes = parity ? whole : Math.min(whole, handle.bytes - chunk * chunkBytes);
     try {
-      const posted = handle.continue({ region: source.region, offset, chunk: first, bytes });
+      assert(source !== undefined, "a driven send has a source, and parity for parity's chunks");
+      const { region } = source;
+      const offset = source.offset + chunk * chunkBytes;
+      const posted = handle.continue({ region, offset, chunk, bytes, parity });
       handle.pending = posted === "ok" ? undefined : range;
       return posted === "ok";
     } catch (error) {
@@ -349,6 +353,10 @@ export class SendSide {
       return false;
     }
   }
+}
+
+function parityOf({ parity }: SendHandle): SendHandle["source"] {
+  return parity === undefined ? undefined : { region: parity, offset: 0 };
 }
 
 function startOf({ message, bytes, immediate, policy }: SendHandle): StartFrame {

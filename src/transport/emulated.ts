@@ -37,6 +37,8 @@ export class EmulatedWorld implements Disposable {
   readonly id = randomUUID();
   private readonly handle: NativeWorld;
   private woken = false;
+  /** Work of other threads that time waits for, and what to do with its results, in order. */
+  private work: { readonly done: Promise<unknown>; readonly take: (result: never) => void }[] = [];
   private running = false;
   private closed = false;
 
@@ -105,8 +107,9 @@ export class EmulatedWorld implements Disposable {
       await turn();
       while (!settled) {
         const alive = this.steps(Number.POSITIVE_INFINITY);
+        const worked = await this.finishWork();
         await turn();
-        if (!settled && !alive && !this.woken) throw deadlock(this.nowNs());
+        if (!settled && !alive && !worked && !this.woken) throw deadlock(this.nowNs());
       }
       return await promise;
     } finally {
@@ -119,6 +122,7 @@ export class EmulatedWorld implements Disposable {
     const until = this.nowNs() + durationNs;
     while (this.nowNs() < until) {
       this.steps(until);
+      await this.finishWork();
       await turn();
     }
   }
@@ -126,7 +130,7 @@ export class EmulatedWorld implements Disposable {
   /** Some synchronous steps up to `limitNs`; stops early when user code was woken. False: nothing is left to happen. */
   private steps(limitNs: number): boolean {
     this.woken = false;
-    for (let i = 0; i < STEPS_PER_TURN_MAX && !this.woken; i++) {
+    for (let i = 0; i < STEPS_PER_TURN_MAX && !this.woken && this.work.length === 0; i++) {
       const timeout = this.pump.nextTimeoutNs();
       const target = Math.ceil(Math.min(timeout, limitNs));
       const count = this.native.advance(target);
@@ -137,6 +141,23 @@ export class EmulatedWorld implements Disposable {
       if (now >= limitNs) return true;
     }
     return true;
+  }
+
+  /** Results arrive in any order and are delivered in that of their beginning: the same seed gives the same run. */
+  private async finishWork(): Promise<boolean> {
+    const worked = this.work.length > 0;
+    while (this.work.length > 0 && !this.closed) {
+      const batch = this.work;
+      this.work = [];
+      const results = await Promise.all(batch.map(({ done }) => done));
+      for (const [index, { take }] of batch.entries()) take(results[index] as never);
+    }
+    return worked;
+  }
+
+  /** @internal */
+  awaitWork<T>(done: Promise<T>, then: (result: T) => void): void {
+    this.work.push({ done, take: then });
   }
 
   /** @internal */
@@ -213,6 +234,10 @@ class EmulatedTransport implements Transport {
 
   userWoken(): void {
     this.world.userWoken();
+  }
+
+  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void {
+    this.world.awaitWork(work, then);
   }
 
   close(): void {}

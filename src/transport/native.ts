@@ -150,6 +150,14 @@ export interface NativeQp {
     count: number,
     parityFirst: number,
   ): Promise<NativeRecovered>;
+  /** The same at once, on the calling thread: for phantom receives, which have no bytes to work on. */
+  recoverNow(
+    message: number,
+    code: NativeCode,
+    first: number,
+    count: number,
+    parityFirst: number,
+  ): NativeRecovered;
   /** Status, plus 16 when the message is complete after it. */
   setLength(message: number, bytes: number): number;
   complete(message: number): number;
@@ -277,6 +285,8 @@ export interface NativeAddon {
   allocateRegion(bytes: number): NativeRegion & { readonly buffer: ArrayBuffer };
   /** No memory, only a length. */
   phantomRegion(bytes: number): NativeRegion;
+  /** Page-aligned, zeroed memory that JavaScript does not see: freed with its last use. */
+  scratchRegion(bytes: number): NativeRegion;
   createWorld(seed: number, progressIntervalNs: number): NativeWorld;
   /** Throws {code: errno name, call} on failure. `wake` is called on the JavaScript thread when events wait. */
   createUdpContext(options: NativeUdpOptions, wake: () => void): NativeUdpContext;

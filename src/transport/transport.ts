@@ -65,6 +65,8 @@ export interface Transport {
   rearm(): void;
   /** User code was given something to do (a promise was settled): virtual time must wait for it. */
   userWoken(): void;
+  /** Calls `then` with the result of work that other threads do; no virtual time passes meanwhile. */
+  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void;
   close(): void;
 }
 

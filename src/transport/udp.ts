@@ -193,6 +193,12 @@ export class UdpTransport implements Transport {
 
   userWoken(): void {}
 
+  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void {
+    work.then((result) => {
+      if (!this.closed) then(result);
+    });
+  }
+
   /** Datagrams that matched no queue pair's key. Errors: CLOSED. */
   unknownDatagrams(): number {
     return this.open.unknownDatagrams();
