@@ -153,7 +153,7 @@ export function resolveAttributes(
     const bytes = roundUp(maxMessageBytes, chunkBytes) + maxParityBytes;
     throw new SdrError(
       "TOO_LARGE",
-      `maxMessageBytes and maxParityBytes, ${bytes} together, are above the ${addressable} B of ${split[1]} packet bits`,
+      `maxMessageBytes and maxParityBytes are ${bytes} together, above the ${addressable} B of ${split[1]} packet bits`,
       `use split [${splitFor(bytes, packetBytes).join(", ")}] or larger packets`,
     );
   }

@@ -136,12 +136,12 @@ export interface NativeQp {
     parityOffset: number,
     parityChunks: number,
   ): number;
-  /** Of a receive posted for `bytes`: the number of its first parity chunk, and where their bits begin in the slot's. */
-  parityFirst(bytes: number): number;
+  /** Where in its slot's bitmap a receive posted for `bytes` has the bits of its parity chunks. */
   parityBits(bytes: number): number;
   /**
-   * Makes missing data chunks of [first, first + count) from parity chunks [parityFirst, + m) (from 0), in place, on the
-   * codec's threads. Resolves on the JavaScript thread; never rejects. Status busy: not recoverable, nothing was done.
+   * Makes missing data chunks of [first, first + count) from parity chunks [parityFirst, + m), counted from 0, in
+   * place, on the codec's threads. Resolves on the JavaScript thread; never rejects. Status busy: not recoverable,
+   * nothing was done.
    */
   recover(
     message: number,
