@@ -39,11 +39,21 @@ sdr_rx_layout sdr_rx_layout_of(const sdr_geometry* geometry) {
   const uint64_t line_bits = 8 * SDR_CACHE_LINE;
   layout.packet_slot_bytes =
       sdr_ceil_div(layout.chunks * layout.stride_bits, line_bits) * SDR_CACHE_LINE;
-  layout.chunk_slot_bytes = sdr_ceil_div(layout.chunks, line_bits) * SDR_CACHE_LINE;
+  layout.sealed_slot_bytes = sdr_ceil_div(layout.chunks, line_bits) * SDR_CACHE_LINE;
+  /* One word more than the chunks fill: the parity chunks' bits begin in a word of their own. */
+  layout.chunk_slot_bytes = sdr_ceil_div(layout.chunks + 32, line_bits) * SDR_CACHE_LINE;
   /* Never empty: a view of no bytes helps nobody. */
-  if (layout.chunk_slot_bytes == 0) layout.chunk_slot_bytes = SDR_CACHE_LINE;
   if (layout.packet_slot_bytes == 0) layout.packet_slot_bytes = SDR_CACHE_LINE;
   return layout;
+}
+
+uint32_t sdr_rx_parity_first(const sdr_geometry* geometry, uint64_t bytes) {
+  const uint64_t packets = sdr_ceil_div(bytes, geometry->packet_bytes);
+  return (uint32_t)sdr_ceil_div(packets, geometry->packets_per_chunk);
+}
+
+uint32_t sdr_rx_parity_bits(const sdr_geometry* geometry, uint64_t bytes) {
+  return (sdr_rx_parity_first(geometry, bytes) + 31) & ~31u;
 }
 
 sdr_status sdr_geometry_check(const sdr_geometry* geometry) {
@@ -63,7 +73,8 @@ sdr_status sdr_geometry_check(const sdr_geometry* geometry) {
   }
   const sdr_rx_layout layout = sdr_rx_layout_of(geometry);
   if (layout.packets > (UINT64_C(1) << geometry->split.packet_bits)) return SDR_TOO_LARGE;
-  const uint64_t slot_bytes = layout.packet_slot_bytes + layout.chunk_slot_bytes;
+  const uint64_t slot_bytes =
+      layout.packet_slot_bytes + layout.sealed_slot_bytes + layout.chunk_slot_bytes;
   return slot_bytes * geometry->slots > SDR_RX_BYTES_MAX ? SDR_TOO_LARGE : SDR_OK;
 }
 

@@ -86,10 +86,11 @@ sdr_status sdr_rx_create(const sdr_geometry* geometry, sdr_rx** out) {
   set_constants(rx);
   const sdr_rx_layout layout = sdr_rx_layout_of(geometry);
   rx->stride_bits = layout.stride_bits;
+  rx->chunks_max = layout.chunks;
   rx->chunk_slot_bytes = layout.chunk_slot_bytes;
-  rx->packet_slot_bytes = layout.packet_slot_bytes;
-  rx->chunk_slab_bytes = layout.chunk_slot_bytes * geometry->slots;
-  rx->packet_slab_bytes = layout.packet_slot_bytes * geometry->slots;
+  rx->packet_slot_bytes = layout.packet_slot_bytes + layout.sealed_slot_bytes;
+  rx->chunk_slab_bytes = rx->chunk_slot_bytes * geometry->slots;
+  rx->packet_slab_bytes = rx->packet_slot_bytes * geometry->slots;
   rx->table = (sdr_rx_slot*)lines_create(sizeof(sdr_rx_slot) * geometry->slots);
   rx->workers = (sdr_rx_worker*)lines_create(sizeof(sdr_rx_worker) * geometry->channels);
   rx->chunk_slab = (uint8_t*)slab_create(rx->chunk_slab_bytes);
@@ -103,6 +104,7 @@ sdr_status sdr_rx_create(const sdr_geometry* geometry, sdr_rx** out) {
     sdr_rx_slot* slot = rx->table + index;
     slot->chunk_words = (uint32_t*)(void*)(rx->chunk_slab + index * rx->chunk_slot_bytes);
     slot->packet_words = (uint64_t*)(void*)(rx->packet_slab + index * rx->packet_slot_bytes);
+    slot->sealed_words = slot->packet_words + layout.packet_slot_bytes / sizeof(uint64_t);
   }
   *out = rx;
   return SDR_OK;
@@ -137,12 +139,16 @@ static sdr_rx_slot* slot_of(const sdr_rx* rx, uint32_t message) {
 /* Bits are cleared here and not on completion, whose caller may go on reading them. Workers look at
  * nothing but the word of an inert slot, so all this is theirs to see only when the word is live.
  */
-static void slot_open(sdr_rx* rx, sdr_rx_slot* slot, uint8_t* buffer, uint64_t bytes) {
+static void slot_open(sdr_rx* rx, sdr_rx_slot* slot, uint64_t bytes, uint32_t parity_chunks) {
   const sdr_rx_extent extent = extent_of(rx, bytes);
-  const uint64_t packet_bits = (uint64_t)extent.chunks * rx->stride_bits;
+  const uint64_t packet_bits = ((uint64_t)extent.chunks + parity_chunks) * rx->stride_bits;
   memset(slot->packet_words, 0, sdr_ceil_div(packet_bits, 64) * sizeof(uint64_t));
-  memset(slot->chunk_words, 0, sdr_ceil_div(extent.chunks, 32) * sizeof(uint32_t));
-  slot->buffer = buffer;
+  const uint64_t chunk_words = sdr_ceil_div(extent.chunks, 32) + sdr_ceil_div(parity_chunks, 32);
+  memset(slot->chunk_words, 0, chunk_words * sizeof(uint32_t));
+  if (parity_chunks != 0) {
+    memset(slot->sealed_words, 0, sdr_ceil_div(extent.chunks, 64) * sizeof(uint64_t));
+  }
+  slot->parity_chunks = parity_chunks;
   slot->posted = extent;
   slot->posted_bytes = bytes;
   slot->known_bytes = 0;
@@ -156,12 +162,24 @@ static void slot_open(sdr_rx* rx, sdr_rx_slot* slot, uint8_t* buffer, uint64_t b
 }
 
 sdr_status sdr_rx_post(sdr_rx* rx, uint32_t message, void* buffer, uint64_t bytes) {
+  return sdr_rx_post_parity(rx, message, buffer, bytes, NULL, 0);
+}
+
+sdr_status sdr_rx_post_parity(sdr_rx* rx, uint32_t message, void* buffer, uint64_t bytes,
+                              void* parity, uint32_t parity_chunks) {
   if (message != rx->next_message) return SDR_OUT_OF_ORDER;
   if (message == UINT32_MAX) return SDR_CLOSED; /* means "none"; numbers do not wrap */
   if (bytes > rx->geometry.max_message_bytes) return SDR_TOO_LARGE;
+  if (parity_chunks != 0) { /* all of them full, so the last chunk of the largest message is too */
+    const uint64_t chunks = (uint64_t)sdr_rx_parity_first(&rx->geometry, bytes) + parity_chunks;
+    if (chunks > rx->chunks_max) return SDR_TOO_LARGE;
+    if (chunks * rx->packets_per_chunk > (uint64_t)rx->packet_mask + 1) return SDR_TOO_LARGE;
+  }
   sdr_rx_slot* slot = rx->table + message % rx->slots;
   if (__atomic_load_n(&slot->word, __ATOMIC_ACQUIRE) != 0) return SDR_BUSY;
-  slot_open(rx, slot, (uint8_t*)buffer, bytes);
+  slot_open(rx, slot, bytes, parity_chunks);
+  slot->buffer = (uint8_t*)buffer;
+  slot->parity = (uint8_t*)parity;
   const uint32_t generation = message / rx->slots % rx->geometry.generations;
   const uint64_t word = (uint64_t)(SDR_SLOT_LIVE | generation) << 32 | message;
   __atomic_store_n(&slot->word, word, __ATOMIC_RELEASE);
@@ -210,19 +228,20 @@ sdr_status sdr_rx_set_length(sdr_rx* rx, uint32_t message, uint64_t bytes, bool*
     __atomic_store_n(&slot->excess, true, __ATOMIC_RELEASE);
   }
   *complete = sdr_rx_finish(slot, slot->known.chunks); /* S3 */
-  if (rx->channels == 1) __atomic_store_n(&slot->phase, SDR_LENGTH_PLAIN, __ATOMIC_SEQ_CST);
+  if (slot->parity_chunks != 0) {
+    __atomic_store_n(&slot->phase, SDR_LENGTH_SEALABLE, __ATOMIC_SEQ_CST);
+  } else if (rx->channels == 1) {
+    __atomic_store_n(&slot->phase, SDR_LENGTH_PLAIN, __ATOMIC_SEQ_CST);
+  }
   return SDR_OK;
 }
 
-/* Why nothing changes after it. The slot's word becomes inert (1), then each worker's epoch is read
- * (2); a worker stores an odd epoch (3), then reads words (4); all four are sequentially
- * consistent. If 2 missed the epoch of 3, then 4 comes after 1 and finds the slot inert; if it saw
+/* Until every batch that may not have seen the caller's last store (1) has ended. Each worker's
+ * epoch is read (2); a worker stores an odd epoch (3), then loads what was stored (4); all four are
+ * sequentially consistent. If 2 missed the epoch of 3, then 4 comes after 1 and sees it; if it saw
  * it, we wait until that batch has ended. The epoch's release in sdr_rx_leave hands its writes to
  * us. */
-sdr_status sdr_rx_complete(sdr_rx* rx, uint32_t message) {
-  sdr_rx_slot* slot = slot_of(rx, message);
-  if (slot == NULL) return SDR_CLOSED;
-  __atomic_store_n(&slot->word, 0, __ATOMIC_SEQ_CST);
+static void wait_for_batches(const sdr_rx* rx) {
   for (uint32_t index = 0; index < rx->channels; index++) {
     const uint64_t* epoch = &rx->workers[index].epoch;
     const uint64_t began = __atomic_load_n(epoch, __ATOMIC_SEQ_CST);
@@ -231,7 +250,66 @@ sdr_status sdr_rx_complete(sdr_rx* rx, uint32_t message) {
       if (spins >= SPINS_MAX) sched_yield();
     }
   }
-  slot->buffer = NULL;
+}
+
+/* Nothing changes after it: batches that come find the slot inert. */
+sdr_status sdr_rx_complete(sdr_rx* rx, uint32_t message) {
+  sdr_rx_slot* slot = slot_of(rx, message);
+  if (slot == NULL) return SDR_CLOSED;
+  __atomic_store_n(&slot->word, 0, __ATOMIC_SEQ_CST);
+  wait_for_batches(rx);
+  slot->buffer = slot->parity = NULL;
+  return SDR_OK;
+}
+
+/* The slot, in *out, when chunks [first, first + count) of the message may be sealed and filled. */
+static sdr_status recoverable(const sdr_rx* rx, uint32_t message, uint32_t first, uint32_t count,
+                              sdr_rx_slot** out) {
+  *out = slot_of(rx, message);
+  if (*out == NULL) return SDR_CLOSED;
+  const uint32_t phase = __atomic_load_n(&(*out)->phase, __ATOMIC_SEQ_CST);
+  const uint32_t chunks = (*out)->posted.chunks;
+  return phase == SDR_LENGTH_SEALABLE && first <= chunks && count <= chunks - first ? SDR_OK
+                                                                                    : SDR_INVALID;
+}
+
+sdr_status sdr_rx_seal(sdr_rx* rx, uint32_t message, uint32_t first, uint32_t count,
+                       uint8_t* flags) {
+  sdr_rx_slot* slot;
+  const sdr_status status = recoverable(rx, message, first, count, &slot);
+  if (status != SDR_OK) return status;
+  for (uint32_t index = 0; index < count; index++) { /* R1 */
+    const uint32_t chunk = first + index;
+    if (chunk >= slot->known.chunks) flags[index] = 0;
+    if (flags[index] == 0) continue;
+    const uint64_t bit = UINT64_C(1) << (chunk & 63);
+    __atomic_fetch_or(slot->sealed_words + (chunk >> 6), bit, __ATOMIC_SEQ_CST);
+  }
+  wait_for_batches(rx);                              /* R2 */
+  for (uint32_t index = 0; index < count; index++) { /* R3 */
+    if (flags[index] != 0 && chunk_bits_count(slot, first + index, first + index + 1) != 0) {
+      flags[index] = 0;
+    }
+  }
+  return SDR_OK;
+}
+
+sdr_status sdr_rx_fill(sdr_rx* rx, uint32_t message, uint32_t first, uint32_t count,
+                       const uint8_t* flags, bool* complete) {
+  *complete = false;
+  sdr_rx_slot* slot;
+  const sdr_status status = recoverable(rx, message, first, count, &slot);
+  if (status != SDR_OK) return status;
+  for (uint32_t index = 0; index < count; index++) {
+    const uint32_t chunk = first + index;
+    const bool is_filled = chunk < slot->known.chunks && sdr_rx_is_sealed(slot, chunk);
+    if (flags[index] != 0 && !is_filled) return SDR_INVALID;
+  }
+  for (uint32_t index = 0; index < count; index++) {
+    if (flags[index] == 0 || !sdr_rx_claim_chunk(slot, first + index)) continue; /* R4 */
+    const uint32_t done = __atomic_add_fetch(&slot->chunks_done, 1, __ATOMIC_SEQ_CST);
+    if (done >= slot->known.chunks && sdr_rx_finish(slot, slot->known.chunks)) *complete = true;
+  }
   return SDR_OK;
 }
 

@@ -22,8 +22,14 @@ enum { SDR_SLOT_LIVE = 1 << 8 };
 
 /* How far the length of a message is known, and so how the step may work on its bitmaps.
  * UNKNOWN, KNOWN: with atomic read-modify-writes. PLAIN: length known, one worker and nobody else
- * writes, so plain loads and stores do. */
-enum { SDR_LENGTH_UNKNOWN = 0, SDR_LENGTH_KNOWN = 1, SDR_LENGTH_PLAIN = 2 };
+ * writes, so plain loads and stores do. SEALABLE: as KNOWN, of a message with parity whose
+ * sdr_rx_set_length is through: its chunks may be sealed. */
+enum {
+  SDR_LENGTH_UNKNOWN = 0,
+  SDR_LENGTH_KNOWN = 1,
+  SDR_LENGTH_PLAIN = 2,
+  SDR_LENGTH_SEALABLE = 3
+};
 
 /* What a number of bytes means in packets and chunks. All 0 for no bytes. */
 typedef struct sdr_rx_extent {
@@ -46,6 +52,9 @@ typedef struct sdr_rx_slot {
   /* Second line: as posted. */
   SDR_LINE_ALIGNED sdr_rx_extent posted;
   uint64_t posted_bytes, known_bytes;
+  uint8_t* parity;        /* user memory of the parity chunks; NULL: phantom */
+  uint64_t* sealed_words; /* atomic words, a bit a chunk; used by messages with parity only */
+  uint32_t parity_chunks; /* numbered from posted.chunks on */
   bool excess; /* atomic: chunks beyond the true length were complete before it was known */
   /* Third line: written whenever a chunk completes. */
   SDR_LINE_ALIGNED uint32_t chunks_done; /* atomic: chunk bits set and counted */
@@ -74,13 +83,17 @@ struct sdr_rx {
   sdr_geometry geometry;
   uint32_t next_message;
   uint8_t *chunk_slab, *packet_slab;
-  size_t chunk_slab_bytes, packet_slab_bytes, chunk_slot_bytes, packet_slot_bytes;
+  uint64_t chunks_max; /* of one message, its parity chunks included */
+  size_t chunk_slab_bytes, packet_slab_bytes;
+  size_t chunk_slot_bytes, packet_slot_bytes; /* from one slot to the next */
 };
 
 typedef struct sdr_rx_layout {
   uint64_t packets, chunks; /* of the largest message */
   uint32_t stride_bits;
-  uint64_t packet_slot_bytes, chunk_slot_bytes; /* whole cache lines: slots share none */
+  /* Whole cache lines: slots share none. In the packet slab a slot's packet bits are followed by
+   * its sealed bits. */
+  uint64_t packet_slot_bytes, sealed_slot_bytes, chunk_slot_bytes;
 } sdr_rx_layout;
 
 /* `geometry`'s ranges must have been checked. */
@@ -122,11 +135,16 @@ static inline bool sdr_rx_chunk_is_full(const struct sdr_rx* rx, const sdr_rx_sl
   return true;
 }
 
-/* Sets the chunk's bit; true for the one caller that set it. Release, so that a reader who sees the
- * bit sees the chunk's bytes. */
-static inline bool sdr_rx_claim_chunk(sdr_rx_slot* slot, uint32_t chunk) {
-  const uint32_t bit = 1u << (chunk & 31);
-  return (__atomic_fetch_or(slot->chunk_words + (chunk >> 5), bit, __ATOMIC_SEQ_CST) & bit) == 0;
+/* Sets bit `bit` of the chunk bitmap, a chunk's; true for the one caller that set it. Release, so
+ * that a reader who sees the bit sees the chunk's bytes. */
+static inline bool sdr_rx_claim_chunk(sdr_rx_slot* slot, uint32_t bit) {
+  const uint32_t mask = 1u << (bit & 31);
+  return (__atomic_fetch_or(slot->chunk_words + (bit >> 5), mask, __ATOMIC_SEQ_CST) & mask) == 0;
+}
+
+static inline bool sdr_rx_is_sealed(const sdr_rx_slot* slot, uint32_t chunk) {
+  return (__atomic_load_n(slot->sealed_words + (chunk >> 6), __ATOMIC_SEQ_CST) >> (chunk & 63) &
+          1) != 0;
 }
 
 /* Whether this call found the first `chunks` chunk bits set, and was the first to do so. The search

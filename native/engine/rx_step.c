@@ -19,7 +19,21 @@
  *     of the bit set after S1, so reads "known"; its W7 sees all bits, each of which was set before
  *     its own add. And just one reports: `finished` is exchanged.
  * With one worker, once set_length is through, nobody else writes the bitmaps: phase PLAIN, where
- * the same steps are plain loads and stores. */
+ * the same steps are plain loads and stores.
+ *
+ * Who writes a chunk's bytes, of a message with parity (phase SEALABLE, once set_length is through,
+ * so that S2 is over). Sequentially consistent as well:
+ *   worker: enter; P1 read sealed bit, if clear place and write bytes; P2 read sealed bit, if clear
+ *           W1 to W7; leave
+ *   seal:   R1 set sealed bits; R2 wait for batches; R3 read chunk bits
+ *   fill:   R4 W3, W5 and W7 with the length known
+ * (d) After R2 no worker writes to the chunk: a batch that R2 did not wait for entered after R1 was
+ *     visible, reads phase SEALABLE (stored before R1) and a set bit at P1.
+ * (e) Nor does one claim it: W3 follows a P2 that found the bit clear, which is in a batch that R2
+ *     waited for, and is seen by R3: such a chunk is not the caller's. Its sealed bit stays: all its
+ *     packets are in, and DUPLICATE already. So W3 and R4 never compete for a chunk, but for phantom
+ *     receives, whose callers may seal and fill again; then the chunk bit lets one of them count it.
+ * (f) R4 is a worker to (c), whose length was known all along. */
 #include "engine/rx.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
@@ -29,6 +43,19 @@ typedef struct target {
   sdr_rx_slot* slot;
   uint32_t message, packet, phase;
 } target;
+
+/* Of resolve(), beside the results that the step has: a packet of a parity chunk. */
+enum { PARITY_PACKET = SDR_STEP_KINDS };
+
+/* A packet beyond the message's own: of a parity chunk, or none of this message's at all. */
+static __attribute__((noinline, cold)) sdr_step resolve_parity(const struct sdr_rx* rx,
+                                                               const sdr_rx_slot* slot,
+                                                               uint32_t packet, uint32_t bytes) {
+  const uint32_t chunk = sdr_rx_chunk_of(rx, packet);
+  const uint32_t first = slot->posted.chunks;
+  if (chunk < first || chunk - first >= slot->parity_chunks) return SDR_STEP_BAD_PACKET;
+  return bytes == rx->packet_bytes ? (sdr_step)PARITY_PACKET : SDR_STEP_BAD_LENGTH;
+}
 
 /* Where the completion belongs, or why it must be dropped. Every field comes from the wire. */
 static inline __attribute__((always_inline)) sdr_step resolve(const struct sdr_rx* rx,
@@ -47,17 +74,19 @@ static inline __attribute__((always_inline)) sdr_step resolve(const struct sdr_r
   const uint32_t phase = __atomic_load_n(&slot->phase, __ATOMIC_SEQ_CST);
   const bool known = LIKELY(phase != SDR_LENGTH_UNKNOWN);
   const sdr_rx_extent* extent = known ? &slot->known : &slot->posted;
-  if (UNLIKELY(packet >= extent->packets)) return SDR_STEP_BAD_PACKET;
+  at->slot = slot;
+  at->message = (uint32_t)word;
+  at->packet = packet;
+  at->phase = phase;
+  if (UNLIKELY(packet >= extent->packets)) {
+    return resolve_parity(rx, slot, packet, completion->bytes);
+  }
   const uint32_t most = packet + 1 == extent->packets ? extent->last_bytes : rx->packet_bytes;
   /* Before the length is known any packet may be the message's last, short one. */
   if (UNLIKELY(completion->bytes != most) &&
       (known || completion->bytes == 0 || completion->bytes > most)) {
     return SDR_STEP_BAD_LENGTH;
   }
-  at->slot = slot;
-  at->message = (uint32_t)word;
-  at->packet = packet;
-  at->phase = phase;
   return SDR_STEP_PACKET;
 }
 
@@ -93,12 +122,11 @@ static inline __attribute__((always_inline)) place place_of(const struct sdr_rx*
   return p;
 }
 
-/* Whether, with `bits` in its word, the packet's chunk is complete. Cheap unless that word is. */
+/* Whether, with `bits` in its word, the packet's chunk of `count` packets is complete. Cheap unless
+ * that word is. */
 static inline __attribute__((always_inline)) bool completes(const struct sdr_rx* rx,
                                                             const target* at, const place* p,
-                                                            const sdr_rx_extent* extent,
-                                                            uint64_t bits) {
-  const uint32_t count = sdr_rx_chunk_packets(rx, extent, p->chunk);
+                                                            uint32_t count, uint64_t bits) {
   if (LIKELY(rx->stride_bits <= 64)) {
     const uint64_t mask = sdr_low_mask(count) << p->first_shift;
     return (bits & mask) == mask;
@@ -117,7 +145,8 @@ static inline __attribute__((always_inline)) sdr_step step_plain(const struct sd
   if (UNLIKELY((bits & p.bit) != 0)) return SDR_STEP_DUPLICATE;
   __atomic_store_n(p.word, bits | p.bit, __ATOMIC_RELEASE);
   sdr_rx_slot* slot = at->slot;
-  if (!completes(rx, at, &p, &slot->known, bits | p.bit)) return SDR_STEP_PACKET;
+  const uint32_t count = sdr_rx_chunk_packets(rx, &slot->known, p.chunk);
+  if (!completes(rx, at, &p, count, bits | p.bit)) return SDR_STEP_PACKET;
   uint32_t* chunk_word = slot->chunk_words + (p.chunk >> 5);
   const uint32_t chunks = __atomic_load_n(chunk_word, __ATOMIC_RELAXED);
   __atomic_store_n(chunk_word, chunks | 1u << (p.chunk & 31), __ATOMIC_RELEASE);
@@ -127,11 +156,29 @@ static inline __attribute__((always_inline)) sdr_step step_plain(const struct sd
   return sdr_rx_finish(slot, slot->known.chunks) ? SDR_STEP_MESSAGE : SDR_STEP_CHUNK;
 }
 
+/* P1, P2: whether the chunk was sealed, and its packets come too late. */
+static inline __attribute__((always_inline)) bool is_taken(const target* at, uint32_t chunk) {
+  return UNLIKELY(at->phase == SDR_LENGTH_SEALABLE) && sdr_rx_is_sealed(at->slot, chunk);
+}
+
+/* A packet of a parity chunk: its bits, and nothing that counts. */
+static __attribute__((noinline)) sdr_step step_parity(const struct sdr_rx* rx, const target* at) {
+  const place p = place_of(rx, at);
+  sdr_rx_slot* slot = at->slot;
+  const uint64_t bits = __atomic_fetch_or(p.word, p.bit, __ATOMIC_SEQ_CST);
+  if ((bits & p.bit) != 0) return SDR_STEP_DUPLICATE;
+  if (!completes(rx, at, &p, rx->packets_per_chunk, bits | p.bit)) return SDR_STEP_PACKET;
+  const uint32_t bit = ((slot->posted.chunks + 31) & ~31u) + (p.chunk - slot->posted.chunks);
+  return sdr_rx_claim_chunk(slot, bit) ? SDR_STEP_CHUNK : SDR_STEP_PACKET;
+}
+
 /* Several workers, or a length that may become known meanwhile. W1 to W7: see the top. */
 static sdr_step step_shared(const struct sdr_rx* rx, const target* at) {
   const place p = place_of(rx, at);
   sdr_rx_slot* slot = at->slot;
-  if ((__atomic_load_n(p.word, __ATOMIC_RELAXED) & p.bit) != 0) return SDR_STEP_DUPLICATE;
+  if ((__atomic_load_n(p.word, __ATOMIC_RELAXED) & p.bit) != 0 || is_taken(at, p.chunk)) {
+    return SDR_STEP_DUPLICATE;
+  }
   const uint64_t bits = __atomic_fetch_or(p.word, p.bit, __ATOMIC_SEQ_CST); /* W1 */
   if ((bits & p.bit) != 0) return SDR_STEP_DUPLICATE;
   const sdr_rx_extent* extent = &slot->known;
@@ -140,7 +187,8 @@ static sdr_step step_shared(const struct sdr_rx* rx, const target* at) {
   } else if (at->packet >= extent->packets) {
     return SDR_STEP_BAD_PACKET;
   }
-  if (!completes(rx, at, &p, extent, bits | p.bit)) return SDR_STEP_PACKET;
+  const uint32_t count = sdr_rx_chunk_packets(rx, extent, p.chunk);
+  if (!completes(rx, at, &p, count, bits | p.bit)) return SDR_STEP_PACKET;
   if (!sdr_rx_claim_chunk(slot, p.chunk)) return SDR_STEP_PACKET;              /* W3 */
   if (__atomic_load_n(&slot->phase, __ATOMIC_SEQ_CST) != SDR_LENGTH_UNKNOWN && /* W4 */
       p.chunk >= slot->known.chunks) {
@@ -173,17 +221,35 @@ sdr_step sdr_rx_step(sdr_rx* rx, uint32_t worker, const sdr_completion* completi
     take_fragment(rx, at.slot, at.packet, completion->immediate);
     step = LIKELY(at.phase == SDR_LENGTH_PLAIN) ? step_plain(rx, &at) : step_shared(rx, &at);
     if (message_out != NULL) *message_out = at.message;
+  } else if (step == (sdr_step)PARITY_PACKET) {
+    take_fragment(rx, at.slot, at.packet, completion->immediate);
+    step = step_parity(rx, &at);
+    if (message_out != NULL) *message_out = at.message;
   }
   count_step(rx, worker, step);
   return step;
 }
 
+/* As sdr_rx_place goes on for a packet of a parity chunk. */
+static __attribute__((noinline, cold)) void* place_parity(const sdr_rx* rx, const target* at,
+                                                          sdr_step* why) {
+  const place p = place_of(rx, at);
+  const sdr_rx_slot* slot = at->slot;
+  const bool is_in = (__atomic_load_n(p.word, __ATOMIC_RELAXED) & p.bit) != 0;
+  *why = is_in ? SDR_STEP_DUPLICATE : SDR_STEP_PACKET;
+  if (is_in || slot->parity == NULL) return NULL;
+  const uint64_t first = (uint64_t)slot->posted.chunks * rx->packets_per_chunk;
+  return slot->parity + (at->packet - first) * rx->packet_bytes;
+}
+
 void* sdr_rx_place(sdr_rx* rx, const sdr_completion* completion, sdr_step* why) {
   target at;
   *why = resolve(rx, completion, &at);
-  if (UNLIKELY(*why != SDR_STEP_PACKET)) return NULL;
+  if (UNLIKELY(*why != SDR_STEP_PACKET)) {
+    return *why == (sdr_step)PARITY_PACKET ? place_parity(rx, &at, why) : NULL;
+  }
   const place p = place_of(rx, &at);
-  if ((__atomic_load_n(p.word, __ATOMIC_RELAXED) & p.bit) != 0) {
+  if ((__atomic_load_n(p.word, __ATOMIC_RELAXED) & p.bit) != 0 || is_taken(&at, p.chunk)) {
     *why = SDR_STEP_DUPLICATE;
     return NULL;
   }

@@ -294,7 +294,7 @@ void Core::receive(Qp& qp, const Work& work, uint32_t packet) {
     entered_.push_back(&qp);
     sdr_rx_enter(qp.rx_, kWorker);
   }
-  const sdr_tx_packet sent = sdr_tx_make(&qp.config_.geometry, work.message, work.message_bytes,
+  const sdr_tx_packet sent = sdr_tx_make(&qp.config_.geometry, work.message, work.cut_bytes,
                                          packet, work.user_immediate);
   const sdr_completion completion = {sent.queue, sent.immediate, sent.bytes};
   // The emulated wire carries the message number, as UDP's header does: it tells lives of a slot apart beyond the

@@ -8,6 +8,7 @@
 #include "link/serialiser.h"
 #include "sdr/emulated.h"
 #include "transport/emulated_schedule.h"
+#include "transport/receives.h"
 
 namespace sdr::emulated {
 
@@ -23,7 +24,7 @@ inline constexpr int64_t kStallNs = 1000;
 struct Work {
   RegionRef region;
   const uint8_t* source = nullptr;  // payload of first_packet; null: phantom
-  uint64_t message_bytes = 0;
+  uint64_t cut_bytes = 0;  // by which its packets are cut: the message's, or no end for parity
   uint32_t message = 0, user_immediate = 0, request = 0, owner = 0;
   uint32_t first_packet = 0, packets = 0, sent = 0;
   uint32_t in_flight = 0;
@@ -48,8 +49,10 @@ class Qp final : public QueuePair {
 
   uint32_t id() const override { return id_; }
   const sdr_geometry& geometry() const override { return config_.geometry; }
-  sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset,
-                          uint64_t bytes) override;
+  sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
+                          Parity parity) override;
+  sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
+                     uint32_t parity_first, Recovered* recovered) override;
   sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
   sdr_status complete(uint32_t message) override;
   sdr_rx* engine() override { return rx_; }
@@ -74,9 +77,8 @@ class Qp final : public QueuePair {
     bool open = false;
   };
   struct Receiving {
-    RegionRef region;
     uint32_t message = 0;
-    bool posted = false, has_memory = false;
+    bool posted = false;
     bool progress_armed =
         false;  // a timer will report the chunks that arrived since the last report
   };
@@ -91,6 +93,7 @@ class Qp final : public QueuePair {
   const uint32_t id_;
   const QpConfig config_;
   sdr_rx* const rx_;
+  Receives receives_;
   uint32_t peer_ = kNone, link_ = kNone;
   uint32_t pace_source_;
   Serialiser pacer_;

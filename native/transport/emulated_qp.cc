@@ -12,13 +12,17 @@ Qp::Qp(Core& core, uint32_t id, const QpConfig& config, sdr_rx* rx)
       id_(id),
       config_(config),
       rx_(rx),
+      receives_(rx, config.geometry),
       pace_source_(core.add_source(Core::SourceKind::pacer, id)),
       sending_(config.geometry.slots),
       receiving_(config.geometry.slots) {
   pacer_.set_rate(config.rate_bps);
 }
 
-Qp::~Qp() { sdr_rx_destroy(rx_); }
+Qp::~Qp() {
+  receives_.close();
+  sdr_rx_destroy(rx_);
+}
 
 Qp::Sending* Qp::sending(uint32_t message) {
   Sending& slot = sending_[message % config_.geometry.slots];
@@ -32,26 +36,31 @@ Qp::Receiving* Qp::receiving(uint32_t message) {
 
 uint32_t Qp::packet_bytes_of(const Work& work, uint32_t packet) const {
   const uint64_t packet_bytes = config_.geometry.packet_bytes;
-  return static_cast<uint32_t>(std::min(packet_bytes, work.message_bytes - packet * packet_bytes));
+  return static_cast<uint32_t>(std::min(packet_bytes, work.cut_bytes - packet * packet_bytes));
 }
 
-sdr_status Qp::post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes) {
+sdr_status Qp::post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
+                            Parity parity) {
   if (closed_) return SDR_CLOSED;
-  if (region && !region_holds(*region, offset, bytes)) return SDR_INVALID;
-  uint8_t* const base = region ? region->base : nullptr;
-  const sdr_status status = sdr_rx_post(rx_, message, base ? base + offset : nullptr, bytes);
+  const sdr_status status =
+      receives_.post(message, std::move(region), offset, bytes, std::move(parity));
   if (status != SDR_OK) return status;
   Receiving& slot = receiving_[message % config_.geometry.slots];
   assert(!slot.posted);
-  slot = {std::move(region), message, true, base != nullptr, false};
+  slot = {message, true, false};
   return SDR_OK;
+}
+
+sdr_status Qp::recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
+                       uint32_t parity_first, Recovered* recovered) {
+  return receives_.recover(message, code, first, count, parity_first, recovered);
 }
 
 sdr_status Qp::set_length(uint32_t message, uint64_t bytes, bool* complete) {
   if (closed_) return SDR_CLOSED;
   Receiving* const slot = receiving(message);
   if (!slot) return SDR_CLOSED;
-  const sdr_status status = sdr_rx_set_length(rx_, message, bytes, complete);
+  const sdr_status status = receives_.set_length(message, bytes, complete);
   if (status == SDR_OK && *complete)
     slot->progress_armed = false;  // the result says it, no event will
   return status;
@@ -59,7 +68,7 @@ sdr_status Qp::set_length(uint32_t message, uint64_t bytes, bool* complete) {
 
 sdr_status Qp::complete(uint32_t message) {
   if (closed_) return SDR_CLOSED;
-  const sdr_status status = sdr_rx_complete(rx_, message);
+  const sdr_status status = receives_.complete(message);
   if (status != SDR_OK) return status;
   if (Receiving* const slot = receiving(message)) *slot = {};
   return SDR_OK;
@@ -88,7 +97,7 @@ sdr_status Qp::post_send(uint32_t message, uint32_t work_request, RegionRef regi
   Work& work = core_.works_[index];
   work.source = region && region->base ? region->base + source_offset : nullptr;
   work.region = std::move(region);
-  work.message_bytes = slot->bytes;
+  work.cut_bytes = cut_bytes(config_.geometry, slot->bytes, first_chunk);
   work.message = message;
   work.user_immediate = slot->user_immediate;
   work.request = work_request;
@@ -166,6 +175,7 @@ sdr_status Qp::set_link(const LinkConfig& config) {
 void Qp::close() {
   if (closed_) return;
   closed_ = true;
+  receives_.close();
   for (size_t i = 0; i < controls_.size(); i++) core_.release_control(controls_[i]);
   controls_.clear();
   for (size_t i = 0; i < works_.size(); i++) core_.works_[works_[i]].queued = false;

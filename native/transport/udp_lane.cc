@@ -178,7 +178,7 @@ uint32_t Lane::payload_bytes(const Parcel& parcel) const {
   if (!parcel.request) return parcel.control_bytes;
   const uint64_t offset = uint64_t{parcel.next_packet} * shared.geometry.packet_bytes;
   return static_cast<uint32_t>(
-      std::min<uint64_t>(shared.geometry.packet_bytes, parcel.request->send->bytes - offset));
+      std::min<uint64_t>(shared.geometry.packet_bytes, parcel.request->cut_bytes - offset));
 }
 
 void Lane::count_injected(const Parcel& parcel, uint32_t payload) {
@@ -201,7 +201,7 @@ void Lane::emit(Parcel* parcel, uint32_t packet, bool corrupt, SendBatch& batch)
   uint32_t bytes = parcel->control_bytes;
   if (parcel->request) {
     const WorkRequest& request = *parcel->request;
-    const sdr_tx_packet tx = sdr_tx_make(&shared.geometry, request.send->message, request.send->bytes,
+    const sdr_tx_packet tx = sdr_tx_make(&shared.geometry, request.send->message, request.cut_bytes,
                                          packet, request.send->user_immediate);
     header.queue = static_cast<uint16_t>(tx.queue);
     header.immediate = tx.immediate;

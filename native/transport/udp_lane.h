@@ -62,6 +62,7 @@ struct WorkRequest {
   RegionRef region;
   const uint8_t* data = nullptr;  // of packet first_packet
   uint32_t first_packet = 0;
+  uint64_t cut_bytes = 0;  // by which its packets are cut: the message's, or no end for parity
   std::atomic<uint32_t> lanes_left{0};
   std::atomic<bool> dropped{false};
 };

@@ -16,7 +16,7 @@ constexpr uint64_t kLinkStream = 0;  // the only link of a queue pair's seed
 UdpQueuePair::UdpQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
                            uint64_t receive_key,
                            const std::vector<std::unique_ptr<Channel>>& channels)
-    : work_requests_max_(config.work_requests_max), channels_(channels) {
+    : receives_(rx, config.geometry), work_requests_max_(config.work_requests_max), channels_(channels) {
   shared_.environment = &environment;
   shared_.id = id;
   shared_.geometry = config.geometry;
@@ -27,7 +27,6 @@ UdpQueuePair::UdpQueuePair(Environment& environment, uint32_t id, const QpConfig
   shared_.progress_marks.reset(new std::atomic<uint32_t>[slots]);
   for (uint32_t slot = 0; slot < slots; slot++) shared_.progress_marks[slot].store(kNoMessage);
   sends_.resize(slots);
-  receive_regions_.resize(slots);
   for (uint32_t i = 0; i < channels_.size(); i++)
     lanes_.push_back(std::make_unique<Lane>(shared_, i));
   // Last: from here on threads know the lanes.
@@ -60,25 +59,24 @@ void UdpQueuePair::progress_drained(uint32_t message) {
 // ---- receive side ----
 
 sdr_status UdpQueuePair::post_receive(uint32_t message, RegionRef region, uint64_t offset,
-                                      uint64_t bytes) {
+                                      uint64_t bytes, Parity parity) {
   if (closed_) return SDR_CLOSED;
-  if (region && !region_holds(*region, offset, bytes)) return SDR_INVALID;
-  uint8_t* buffer = region && region->base != nullptr ? region->base + offset : nullptr;
-  const sdr_status status = sdr_rx_post(shared_.rx, message, buffer, bytes);
-  if (status == SDR_OK) receive_regions_[message % shared_.geometry.slots] = std::move(region);
-  return status;
+  return receives_.post(message, std::move(region), offset, bytes, std::move(parity));
+}
+
+sdr_status UdpQueuePair::recover(uint32_t message, const codec::Code& code, uint32_t first,
+                                 uint32_t count, uint32_t parity_first, Recovered* recovered) {
+  return receives_.recover(message, code, first, count, parity_first, recovered);
 }
 
 sdr_status UdpQueuePair::set_length(uint32_t message, uint64_t bytes, bool* complete) {
   if (closed_) return SDR_CLOSED;
-  return sdr_rx_set_length(shared_.rx, message, bytes, complete);
+  return receives_.set_length(message, bytes, complete);
 }
 
 sdr_status UdpQueuePair::complete(uint32_t message) {
   if (closed_) return SDR_CLOSED;
-  const sdr_status status = sdr_rx_complete(shared_.rx, message);
-  if (status == SDR_OK) receive_regions_[message % shared_.geometry.slots].reset();
-  return status;
+  return receives_.complete(message);
 }
 
 // ---- send side ----
@@ -117,6 +115,7 @@ sdr_status UdpQueuePair::post_send(uint32_t message, uint32_t work_request, Regi
   request->send = sends_[message % shared_.geometry.slots];
   request->data = region->base + source_offset;
   request->region = std::move(region);
+  request->cut_bytes = cut_bytes(shared_.geometry, send->bytes, first_chunk);
   request->first_packet = first_chunk * shared_.geometry.packets_per_chunk;
   const uint64_t packet = shared_.geometry.packet_bytes;
   deal(request, static_cast<uint32_t>((bytes + packet - 1) / packet));
@@ -238,7 +237,7 @@ void UdpQueuePair::close() {
   }
   for (auto& send : sends_)
     if (send) send->closed.store(true);
-  std::fill(receive_regions_.begin(), receive_regions_.end(), nullptr);
+  receives_.close();
 }
 
 }  // namespace sdr::udp

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "transport/receives.h"
 #include "transport/udp_channel.h"
 
 namespace sdr::udp {
@@ -26,7 +27,10 @@ class UdpQueuePair final : public QueuePair {
 
   uint32_t id() const override { return shared_.id; }
   const sdr_geometry& geometry() const override { return shared_.geometry; }
-  sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes) override;
+  sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
+                          Parity parity) override;
+  sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
+                     uint32_t parity_first, Recovered* recovered) override;
   sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
   sdr_status complete(uint32_t message) override;
   sdr_rx* engine() override { return shared_.rx; }
@@ -46,11 +50,11 @@ class UdpQueuePair final : public QueuePair {
   void deal(const std::shared_ptr<WorkRequest>& request, uint32_t packets);
 
   Shared shared_;
+  Receives receives_;
   const uint32_t work_requests_max_;
   const std::vector<std::unique_ptr<Channel>>& channels_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::shared_ptr<OpenSend>> sends_;     // by slot; the last life stays, closed
-  std::vector<RegionRef> receive_regions_;           // by slot
   bool connected_ = false, closed_ = false;
 };
 

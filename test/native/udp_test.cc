@@ -347,7 +347,7 @@ TEST(wrong_arguments_are_refused) {
   CHECK_EQ(qp->open_send(8, 10, 0), SDR_BUSY);
   CHECK_EQ(qp->post_send(0, 0, nullptr, 0, 0, chunk), SDR_INVALID);
   CHECK_EQ(qp->post_send(0, 0, memory.region, 0, 0, 0), SDR_INVALID);
-  CHECK_EQ(qp->post_send(0, 0, memory.region, 0, 4, chunk), SDR_INVALID);
+  CHECK_EQ(qp->post_send(0, 0, memory.region, 0, 4, chunk - 1), SDR_INVALID);  // parity goes in whole chunks
   CHECK_EQ(qp->post_send(0, 0, memory.region, 0, 3, 6), SDR_INVALID);
   CHECK_EQ(qp->post_send(0, 0, memory.region, 0, 0, chunk - 1), SDR_INVALID);
   CHECK_EQ(qp->post_send(0, 0, memory.region, 3 * chunk + 1, 0, chunk), SDR_INVALID);

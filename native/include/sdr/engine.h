@@ -137,15 +137,16 @@ sdr_status sdr_rx_post_parity(sdr_rx* rx, uint32_t message, void* buffer, uint64
 uint32_t sdr_rx_parity_first(const sdr_geometry* geometry, uint64_t bytes);
 uint32_t sdr_rx_parity_bits(const sdr_geometry* geometry, uint64_t bytes);
 
-/* Recovery of chunks by other means than their packets; only of messages posted with parity, their
- * length known (SDR_INVALID otherwise). Any thread, one at a time for one chunk, and not at the same
- * time as sdr_rx_complete of the message.
+/* Recovery of chunks by other means than their packets; only of messages posted with parity, once
+ * sdr_rx_set_length has returned, and chunks that were posted (SDR_INVALID otherwise). Any thread,
+ * one at a time for one chunk, and not at the same time as sdr_rx_complete of the message.
  * seal: takes the chunks with flags[i] != 0 of [first, first + count) away from the network: on return
  * no worker writes to them any more, and their packets are DUPLICATE. It waits for workers as
  * sdr_rx_complete does. Flags of chunks that are complete, or beyond the message, are cleared: those
  * are not sealed.
- * fill: the flagged chunks, sealed before (or of a phantom receive), have their bytes: sets their bits
- * and counts them. *complete as in sdr_rx_set_length: true for the one call that completes. */
+ * fill: the flagged chunks, sealed before (SDR_INVALID otherwise, and nothing was done), have their
+ * bytes: sets their bits and counts them. *complete: true for the one call that completes the
+ * message, which no worker reports then. */
 sdr_status sdr_rx_seal(sdr_rx* rx, uint32_t message, uint32_t first, uint32_t count,
                        uint8_t* flags);
 sdr_status sdr_rx_fill(sdr_rx* rx, uint32_t message, uint32_t first, uint32_t count,

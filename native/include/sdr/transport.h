@@ -119,13 +119,17 @@ class QueuePair {
   virtual const sdr_geometry& geometry() const = 0;
 
   // Receive side. `region` null or phantom: bitmaps only. Offsets and lengths are checked against the region. With
-  // parity.chunks > 0 the message brings that many parity chunks (sdr_rx_post_parity), which go into their own region.
+  // parity.chunks > 0 the message brings that many parity chunks (sdr_rx_post_parity), which go into their own region:
+  // memory apart from the message's (SDR_INVALID when they overlap, or when the message's own has memory and this has
+  // none).
   virtual sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
-                                  Parity parity) = 0;
+                                  Parity parity = {}) = 0;
   // Makes the missing ones of data chunks [first, first + count) from those present and parity chunks
   // [parity_first, + m) (counted from 0), in place, and completes them as if they had arrived. Any thread, for as long
   // as this object lives; complete() and close() wait for it, after them it gives SDR_CLOSED. SDR_BUSY: not recoverable
-  // yet, nothing was touched. A phantom receive is treated as if it had bytes. count <= code.shape().k.
+  // yet, or another call has some of these data chunks in hand; nothing was touched. SDR_INVALID: a range is empty or
+  // not within what was posted and the length announced, or count > code.shape().k, or no length is known yet. A phantom
+  // receive is treated as if it had bytes. Nothing missing: SDR_OK, 0 chunks.
   virtual sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
                              uint32_t parity_first, Recovered* recovered) = 0;
   virtual sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) = 0;

@@ -1,0 +1,61 @@
+// The receive side of a queue pair, the same for every transport: what is posted and holds which memory, lengths,
+// completion; and making missing chunks from parity: whether it can be done, the engine's seal, the code's work, the
+// engine's fill. Knows no packets and has no thread of its own: recover() is called on whichever the caller has for it.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+#include <vector>
+
+#include "sdr/transport.h"
+
+namespace sdr {
+
+// The calls of QueuePair (sdr/transport.h) by the same names. recover() from any thread; the rest from the control
+// thread. The transport checks whether it is closed itself.
+class Receives {
+ public:
+  // The engine stays the caller's, and must be there until close() has returned.
+  Receives(sdr_rx* rx, const sdr_geometry& geometry);
+
+  sdr_status post(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
+                  Parity parity);
+  sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete);
+  sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
+                     uint32_t parity_first, Recovered* recovered);
+  sdr_status complete(uint32_t message);
+  // Waits for recoveries, refuses later ones, and lets go of all memory. No packet may come any more.
+  void close();
+
+ private:
+  struct Range {
+    uint32_t first, count;
+  };
+  struct Slot {
+    bool posted = false, length_known = false;
+    uint32_t message = 0;
+    uint64_t posted_bytes = 0;
+    uint64_t bytes = 0;  // the true length, once it is known
+    RegionRef region;
+    uint64_t offset = 0;
+    Parity parity;
+    std::vector<Range> running;  // data chunks in hand, one range a recovery
+  };
+  struct Block;
+
+  Slot& slot_of(uint32_t message) { return slots_[message % slots_.size()]; }
+  sdr_status begin(Block* block);
+  void end(const Block& block);
+  sdr_status make(const Block& block, Recovered* recovered) const;
+  bool has_chunk(uint32_t message, uint32_t bit) const;
+  uint32_t look(const Block& block, uint8_t* present) const;
+
+  sdr_rx* const rx_;
+  const sdr_geometry geometry_;
+  std::mutex mutex_;  // guards all below
+  std::condition_variable ended_;
+  std::vector<Slot> slots_;
+  bool closed_ = false;
+};
+
+}  // namespace sdr
