@@ -47,6 +47,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 
   exports.Set("createRegion", Napi::Function::New(env, RegionWrap::create));
   exports.Set("allocateRegion", Napi::Function::New(env, RegionWrap::allocate));
+  exports.Set("scratchRegion", Napi::Function::New(env, RegionWrap::scratch));
   exports.Set("phantomRegion", Napi::Function::New(env, RegionWrap::phantom));
   exports.Set("createWorld", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
                 return Environment::of(info.Env()).world.New({info[0], info[1]});

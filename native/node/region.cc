@@ -9,6 +9,8 @@ namespace sdr::node {
 
 namespace {
 
+constexpr size_t kHugeFrom = 4u << 20;  // smaller memory is not worth a huge page
+
 // The longest ArrayBuffer that Node makes over memory of ours. Asked beforehand: Node refuses a longer one by running
 // the finalizer and failing, whereupon node-addon-api frees the finalizer a second time.
 double external_bytes_max(Napi::Env env) {
@@ -18,9 +20,31 @@ double external_bytes_max(Napi::Env env) {
   return number(module.Get("constants").As<Napi::Object>().Get("MAX_LENGTH"), "MAX_LENGTH");
 }
 
+// Page-aligned, zeroed, given back with the last reference. Large memory may lie on huge pages: fewer faults.
+RegionRef map_memory(Napi::Env env, uint64_t bytes) {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t mapped = bytes == 0 ? page : (bytes + page - 1) / page * page;
+  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw Napi::RangeError::New(env, "the system has no " + std::to_string(bytes) + " bytes");
+#ifdef MADV_HUGEPAGE
+  if (mapped >= kHugeFrom) madvise(memory, mapped, MADV_HUGEPAGE);
+#endif
+  return RegionRef(new Region{static_cast<uint8_t*>(memory), bytes}, [mapped](const Region* gone) {
+    munmap(gone->base, mapped);
+    delete gone;
+  });
+}
+
 }  // namespace
 
-Napi::Function RegionWrap::define(Napi::Env env) { return DefineClass(env, "NativeRegion", {}); }
+Napi::Function RegionWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeRegion", {InstanceMethod("close", &RegionWrap::close)});
+}
+
+Napi::Value RegionWrap::close(const Napi::CallbackInfo& info) {
+  region_.reset();
+  return info.Env().Undefined();
+}
 
 Napi::Object RegionWrap::wrap(Napi::Env env, RegionRef region) {
   Napi::Object object = Environment::of(env).region.New({});
@@ -77,22 +101,17 @@ Napi::Value RegionWrap::allocate(const Napi::CallbackInfo& info) {
     throw Napi::RangeError::New(env, "this version of Node has no ArrayBuffer above " +
                                          std::to_string(static_cast<uint64_t>(most)) + " bytes");
   }
-  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t mapped = bytes == 0 ? page : (bytes + page - 1) / page * page;
-  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw Napi::RangeError::New(env, "the system has no " + std::to_string(bytes) + " bytes");
-#ifdef MADV_HUGEPAGE
-  if (mapped >= (4u << 20)) madvise(memory, mapped, MADV_HUGEPAGE);
-#endif
-  RegionRef region(new Region{static_cast<uint8_t*>(memory), bytes}, [mapped](const Region* gone) {
-    munmap(gone->base, mapped);
-    delete gone;
-  });
+  const RegionRef region = map_memory(env, bytes);
+  uint8_t* memory = region->base;
   Napi::Object object = wrap(env, region);
   auto* hold = new RegionRef(region);
   object.Set("buffer", Napi::ArrayBuffer::New(
                            env, memory, bytes, [](Napi::BasicEnv, void*, RegionRef* held) { delete held; }, hold));
   return object;
+}
+
+Napi::Value RegionWrap::scratch(const Napi::CallbackInfo& info) {
+  return wrap(info.Env(), map_memory(info.Env(), whole(info[0], "bytes")));
 }
 
 Napi::Value RegionWrap::phantom(const Napi::CallbackInfo& info) {
@@ -105,6 +124,7 @@ RegionRef RegionWrap::unwrap(const Napi::Value& value) {
   if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(Environment::of(env).region.Value()))
     throw Napi::TypeError::New(env, "not a memory region");
   RegionWrap* self = Unwrap(value.As<Napi::Object>());
+  if (self->region_ == nullptr) throw Napi::TypeError::New(env, "the memory region is closed");
   if (!self->buffer_.IsEmpty()) {
     const Napi::Value buffer = self->buffer_.Value();
     if (buffer.IsArrayBuffer() && buffer.As<Napi::ArrayBuffer>().IsDetached())

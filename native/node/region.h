@@ -11,11 +11,15 @@ class RegionWrap : public Napi::ObjectWrap<RegionWrap> {
   static Napi::Function define(Napi::Env env);
   static Napi::Value create(const Napi::CallbackInfo& info);
   static Napi::Value allocate(const Napi::CallbackInfo& info);
+  static Napi::Value scratch(const Napi::CallbackInfo& info);
   static Napi::Value phantom(const Napi::CallbackInfo& info);
   // A null or undefined value is a phantom of no region. Throws TypeError for a buffer that was detached since.
   static RegionRef unwrap(const Napi::Value& value);
 
   explicit RegionWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<RegionWrap>(info) {}
+
+  // Lets go of the memory now, as far as this object holds it.
+  Napi::Value close(const Napi::CallbackInfo& info);
 
  private:
   static Napi::Object wrap(Napi::Env env, RegionRef region);

@@ -132,6 +132,7 @@ export class MemoryRegion implements Disposable {
 
   /** Takes no further work. Memory that pending work refers to stays alive until that is over. */
   close(): void {
+    this.handle?.close();
     this.handle = undefined;
   }
 

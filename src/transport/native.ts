@@ -119,6 +119,8 @@ export interface NativeCounters {
 /** Memory native code may touch; pins the ArrayBuffer while work refers to it. */
 export interface NativeRegion {
   readonly bytes: number;
+  /** Lets go of the memory: it is freed, or unpinned, with the last work that refers to it. */
+  close(): void;
 }
 
 export interface NativeQp {
