@@ -1,17 +1,21 @@
-// npm run bench -- [--only engine,udp,micro] [--quick] [--json [FILE]]
+// npm run bench -- [--only codec,engine,udp,wan,micro] [--quick] [--json [FILE]]
 // Measures, verifies what it measures in the same run, and prints tables; a figure whose output was wrong is never
 // printed: the run fails. --json writes one document instead, to FILE or (tables then go to stderr) to stdout.
 import { writeFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
-import { renderTable } from "../dist/report/table.js";
+import { codecTables, measureCodec } from "./codec.mjs";
 import { engineTables, measureEngine } from "./engine.mjs";
 import { describeCommit, describeMachine } from "./machine.mjs";
 import { measureMicro, microTables } from "./micro.mjs";
+import { requirementsTable } from "./requirements.mjs";
 import { measureUdp, udpTables } from "./udp.mjs";
+import { measureWan, wanTables } from "./wan.mjs";
 
 const PARTS = {
+  codec: { measure: measureCodec, tables: codecTables },
   engine: { measure: measureEngine, tables: engineTables },
   udp: { measure: measureUdp, tables: udpTables },
+  wan: { measure: measureWan, tables: wanTables },
   micro: { measure: measureMicro, tables: microTables },
 };
 
@@ -25,7 +29,7 @@ function parseParts(text) {
 
 function parseArguments() {
   const command = new Command("npm run bench --")
-    .option("--only <parts>", "comma-separated: engine, udp, micro", parseParts)
+    .option("--only <parts>", `comma-separated: ${Object.keys(PARTS).join(", ")}`, parseParts)
     .option("--quick", "fewer and smaller repeats: a look, not a figure to quote", false)
     .option("--json [file]", "one JSON document, to the file or to stdout");
   command.exitOverride((stop) => process.exit(stop.exitCode === 0 ? 0 : 2));
@@ -42,18 +46,6 @@ function header(report) {
     `command  ${command}`,
     "",
   ].join("\n");
-}
-
-function requirementsTable(requirements) {
-  return renderTable(
-    [
-      { title: "required", align: "left", cell: (row) => row.name },
-      { title: "at least", cell: (row) => row.least.toFixed(0) },
-      { title: "median", cell: (row) => row.measured.toFixed(1) },
-      { title: "", align: "left", cell: (row) => (row.measured >= row.least ? "met" : "MISSED") },
-    ],
-    requirements,
-  );
 }
 
 async function main() {

@@ -1,9 +1,11 @@
-// One end of the UDP benchmark, in a process of its own: the benchmark (udp.mjs) tells it by messages what to do, and
-// it uses the SDK as any application would. Payload is checked outside the timed part.
+// One end of a UDP path, in a process of its own: the benchmark (ends.mjs) tells it by messages what to do, and it uses
+// the SDK as any application would. Payload is checked outside the timed part.
 import { createHash, randomFillSync } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
 import {
   Context,
   MemoryRegion,
+  parseLink,
   parsePolicy,
   reliableReceive,
   reliableWrite,
@@ -14,12 +16,50 @@ const POISON = 0xa5;
 let context;
 let region;
 let sha256;
-let seconds; // of processor time, when the transfer began
 const queuePairs = new Map();
 
+/** Of every thread of this process. */
 function cpuSeconds() {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1e6;
+}
+
+/** A line of Linux's /proc/self/status, in bytes; undefined where there is none. */
+function statusBytes(name) {
+  try {
+    const kib = new RegExp(`^${name}:\\s*(\\d+) kB$`, "m").exec(
+      readFileSync("/proc/self/status", "utf8"),
+    );
+    return kib === null ? undefined : Number(kib[1]) * 1024;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Begins to measure what a transfer uses; the function that it returns tells. `peakBytes`: how far resident memory rose,
+ * at its highest, above where it was at the beginning, when the user's buffer was resident already. Undefined where the
+ * system does not forget its high-water mark when asked.
+ */
+function meter() {
+  globalThis.gc();
+  const residentBytes = forgetPeak() ? statusBytes("VmRSS") : undefined;
+  const seconds = cpuSeconds();
+  return () => {
+    const used = cpuSeconds() - seconds;
+    const highest = residentBytes === undefined ? undefined : statusBytes("VmHWM");
+    const peakBytes = highest === undefined ? undefined : Math.max(0, highest - residentBytes);
+    return { cpuSeconds: used, peakBytes };
+  };
+}
+
+function forgetPeak() {
+  try {
+    writeFileSync("/proc/self/clear_refs", "5"); // proc(5): sets VmHWM to VmRSS
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function digest() {
@@ -48,11 +88,12 @@ function transfers(qp, policyText, messages, start) {
 
 let pending; // the transfer under way: its reports
 let before;
+let measured;
 
 const commands = {
   /** The buffer is filled with randomness by the sender, so that every byte is checked. */
-  open({ bytes, role }) {
-    context = Context.udp();
+  open({ bytes, link, seed, role }) {
+    context = Context.udp({ link: parseLink(link), seed });
     region = MemoryRegion.allocate(bytes);
     if (role === "send") {
       for (let at = 0; at < bytes; at += 2 ** 30)
@@ -75,22 +116,22 @@ const commands = {
     const qp = queuePairs.get(name);
     region.data.fill(POISON);
     before = qp.counters();
-    seconds = cpuSeconds();
+    measured = meter();
     pending = transfers(qp, policy, messages, reliableReceive);
     return {};
   },
   async received({ name }) {
     const reports = await pending;
-    const used = cpuSeconds() - seconds;
+    const used = measured();
     const counters = counted(queuePairs.get(name), before);
-    return { reports, cpuSeconds: used, counters, sha256: digest() };
+    return { reports, ...used, counters, sha256: digest() };
   },
   async send({ name, policy, messages }) {
     const qp = queuePairs.get(name);
     before = qp.counters();
-    seconds = cpuSeconds();
+    measured = meter();
     const reports = await transfers(qp, policy, messages, reliableWrite);
-    return { reports, cpuSeconds: cpuSeconds() - seconds, counters: counted(qp, before) };
+    return { reports, ...measured(), counters: counted(qp, before) };
   },
   async close() {
     await Promise.all([...queuePairs.values()].map((qp) => qp.close()));
