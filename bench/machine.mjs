@@ -43,6 +43,12 @@ export function spread(samples) {
   return { median: percentile(samples, 50), min: min(samples), max: max(samples) };
 }
 
+/** The same list, begun `by` places later: each round has another order. */
+export function rotated(list, by) {
+  const first = by % list.length;
+  return [...list.slice(first), ...list.slice(0, first)];
+}
+
 /** "26.1 (24.7 to 27.9)" */
 export function spreadText({ median, min: low, max: high }, digits = 1) {
   return `${median.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;

@@ -5,6 +5,7 @@ import { mean, summarize } from "../dist/base/statistics.js";
 import { renderTable } from "../dist/report/table.js";
 import { parseLink } from "../dist/sdk/index.js";
 import { Ends } from "./ends.mjs";
+import { rotated } from "./machine.mjs";
 import { fastestCode, predict } from "./wan-prediction.mjs";
 
 const LINK = "rate 5gbit delay 12.5ms loss 1%"; // each way
@@ -52,7 +53,7 @@ function describeSetting() {
 async function measureRuns(ends, { policies }, { runs, progress }) {
   const results = [];
   for (let run = 0; run <= runs; run++) {
-    for (const policy of policies) {
+    for (const policy of rotated(policies, run)) {
       progress(`wan: run ${run} of ${runs}, ${policy}`);
       const { sent, got } = await ends.transfer(policy, { policy });
       // The first one is untimed: the connection learns the round-trip time.
