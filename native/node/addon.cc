@@ -1,6 +1,7 @@
 // The Node.js binding: translation only. Entry points are typed in src/transport/native.ts.
 #include <napi.h>
 
+#include "node/codec.h"
 #include "node/environment.h"
 #include "node/queue_pair.h"
 #include "node/region.h"
@@ -31,6 +32,7 @@ namespace {
 
 // Threads end before the environment does: a native thread that writes into a freed buffer would abort the process.
 void clean_up(Environment* environment) {
+  environment->tasks.stop();
   while (!environment->open_contexts.empty()) (*environment->open_contexts.begin())->shut();
   environment->releases->drain();
   environment->releases->abandon();
@@ -44,7 +46,12 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   environment->queue_pair = Napi::Persistent(QueuePairWrap::define(env));
   environment->world = Napi::Persistent(WorldWrap::define(env));
   environment->udp_context = Napi::Persistent(UdpContextWrap::define(env));
+  environment->code = Napi::Persistent(CodeWrap::define(env));
 
+  exports.Set("createCode", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+                return Environment::of(info.Env()).code.New({info[0], info[1], info[2]});
+              }));
+  exports.Set("codec", Napi::Function::New(env, CodeWrap::describe));
   exports.Set("createRegion", Napi::Function::New(env, RegionWrap::create));
   exports.Set("allocateRegion", Napi::Function::New(env, RegionWrap::allocate));
   exports.Set("scratchRegion", Napi::Function::New(env, RegionWrap::scratch));

@@ -1,5 +1,5 @@
-// What the addon keeps for each JavaScript environment (main thread or worker): constructors, open UDP contexts
-// to close when it ends, and references that native threads let go of and only its thread may delete.
+// What the addon keeps for each JavaScript environment (main thread or worker): constructors, open UDP contexts and
+// tasks to end when it ends, and references that native threads let go of and only its thread may delete.
 #pragma once
 
 #include <napi.h>
@@ -8,6 +8,8 @@
 #include <mutex>
 #include <set>
 #include <vector>
+
+#include "node/tasks.h"
 
 namespace sdr::node {
 
@@ -28,9 +30,10 @@ class ReleaseQueue {
 class UdpContextWrap;
 
 struct Environment {
-  Napi::FunctionReference region, queue_pair, world, udp_context;
+  Napi::FunctionReference region, queue_pair, world, udp_context, code;
   std::shared_ptr<ReleaseQueue> releases = std::make_shared<ReleaseQueue>();
   std::set<UdpContextWrap*> open_contexts;
+  Tasks tasks;
 
   static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 };

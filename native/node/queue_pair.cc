@@ -1,5 +1,6 @@
 #include "node/queue_pair.h"
 
+#include "node/codec.h"
 #include "node/region.h"
 #include "node/values.h"
 
@@ -11,11 +12,51 @@ Napi::Value status(Napi::Env env, sdr_status value) { return Napi::Number::New(e
 
 constexpr int kCompleteFlag = 16;  // setLength: the message is complete
 
+// One block to recover. A queue pair closed meanwhile says so by itself; it is there as long as the task.
+class RecoverTask final : public Task {
+ public:
+  RecoverTask(const Napi::CallbackInfo& info, std::shared_ptr<NativeQueuePair> native)
+      : native_(std::move(native)),
+        message_(whole32(info[0], "message")),
+        code_(CodeWrap::unwrap(info[1])),
+        first_(whole32(info[2], "first")),
+        count_(whole32(info[3], "count")),
+        parity_first_(whole32(info[4], "parityFirst")) {}
+
+  void run() override {
+    status_ = native_->qp->recover(message_, *code_, first_, count_, parity_first_, &recovered_);
+  }
+  bool fail() override {
+    status_ = SDR_NO_MEMORY;
+    return true;
+  }
+  napi_value result(Napi::Env env) override {
+    auto object = Napi::Object::New(env);
+    object.Set("status", Napi::Number::New(env, static_cast<int>(status_)));
+    object.Set("chunks", Napi::Number::New(env, recovered_.chunks));
+    object.Set("parityUsed", Napi::Number::New(env, recovered_.parity_used));
+    object.Set("complete", Napi::Boolean::New(env, recovered_.complete));
+    return object;
+  }
+
+ private:
+  const std::shared_ptr<NativeQueuePair> native_;
+  const uint32_t message_;
+  const std::shared_ptr<const codec::Code> code_;
+  const uint32_t first_, count_, parity_first_;
+  sdr_status status_ = SDR_INVALID;
+  Recovered recovered_;
+};
+
 }  // namespace
 
 Napi::Function QueuePairWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeQueuePair",
                      {InstanceMethod("postReceive", &QueuePairWrap::post_receive),
+                      InstanceMethod("parityFirst", &QueuePairWrap::parity_first),
+                      InstanceMethod("parityBits", &QueuePairWrap::parity_bits),
+                      InstanceMethod("recover", &QueuePairWrap::recover),
+                      InstanceMethod("recoverNow", &QueuePairWrap::recover_now),
                       InstanceMethod("setLength", &QueuePairWrap::set_length),
                       InstanceMethod("complete", &QueuePairWrap::complete),
                       InstanceMethod("chunkExpand", &QueuePairWrap::chunk_expand),
@@ -35,12 +76,13 @@ Napi::Object QueuePairWrap::create(Napi::Env env, std::shared_ptr<void> owner, Q
                                    std::function<void()> destroy) {
   Napi::Object object = Environment::of(env).queue_pair.New({});
   QueuePairWrap* self = Unwrap(object);
-  self->owner_ = std::move(owner);
-  self->qp_ = qp;
+  self->native_ = std::make_shared<NativeQueuePair>();
+  self->native_->owner = owner;
+  self->native_->qp = qp;
   self->destroy_ = std::move(destroy);
   // The views may outlive this object: they keep the owner (and so the engine's memory) until detached by shut().
   const sdr_bitmap_slab slab = sdr_rx_bitmaps(qp->engine());
-  auto* hold = new std::shared_ptr<void>(self->owner_);
+  auto* hold = new std::shared_ptr<void>(std::move(owner));
   auto bitmaps = Napi::ArrayBuffer::New(
       env, slab.base, slab.bytes, [](Napi::BasicEnv, void*, std::shared_ptr<void>* held) { delete held; }, hold);
   self->bitmaps_ = Napi::Persistent(bitmaps);
@@ -60,34 +102,57 @@ QueuePairWrap& QueuePairWrap::unwrap(const Napi::Value& value) {
 }
 
 QueuePair& QueuePairWrap::native(Napi::Env env) const {
-  if (qp_ == nullptr) throw Napi::Error::New(env, "the queue pair is closed");
-  return *qp_;
+  if (!native_) throw Napi::Error::New(env, "the queue pair is closed");
+  return *native_->qp;
 }
 
 // Collected without close: bitmap views may still be out, so the memory stays with the owner; only the traffic ends.
 QueuePairWrap::~QueuePairWrap() {
-  if (qp_ != nullptr) qp_->close();
+  if (native_) native_->qp->close();
 }
 
 void QueuePairWrap::shut() {
-  if (qp_ == nullptr) return;
-  QueuePair* qp = qp_;
-  qp_ = nullptr;
-  qp->close();
+  if (!native_) return;
+  const auto native = std::move(native_);
+  native->qp->close();
   Napi::ArrayBuffer bitmaps = bitmaps_.Value();
   // Views that were moved elsewhere cannot be detached: the memory stays with the owner, as long as they live.
   const bool moved = bitmaps.IsEmpty() || bitmaps.IsDetached();
   if (!moved) bitmaps.Detach();
   bitmaps_.Reset();
-  if (destroy_ && !moved) destroy_();
+  if (!moved) native->destroy = std::move(destroy_);
   destroy_ = nullptr;
-  owner_.reset();
 }
 
 Napi::Value QueuePairWrap::post_receive(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  Parity parity{RegionWrap::unwrap(info[4]), whole(info[5], "parityOffset"), whole32(info[6], "parityChunks")};
   return status(env, native(env).post_receive(whole32(info[0], "message"), RegionWrap::unwrap(info[1]),
-                                              whole(info[2], "offset"), whole(info[3], "bytes")));
+                                              whole(info[2], "offset"), whole(info[3], "bytes"), std::move(parity)));
+}
+
+Napi::Value QueuePairWrap::parity_first(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Napi::Number::New(env, sdr_rx_parity_first(&native(env).geometry(), whole(info[0], "bytes")));
+}
+
+Napi::Value QueuePairWrap::parity_bits(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Napi::Number::New(env, sdr_rx_parity_bits(&native(env).geometry(), whole(info[0], "bytes")));
+}
+
+Napi::Value QueuePairWrap::recover(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  native(env);
+  return Environment::of(env).tasks.submit(env, std::make_unique<RecoverTask>(info, native_));
+}
+
+Napi::Value QueuePairWrap::recover_now(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  native(env);
+  RecoverTask task(info, native_);
+  task.run();
+  return {env, task.result(env)};
 }
 
 Napi::Value QueuePairWrap::set_length(const Napi::CallbackInfo& info) {

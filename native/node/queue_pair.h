@@ -8,6 +8,16 @@
 
 namespace sdr::node {
 
+// The native queue pair, for as long as the wrap or a task needs it.
+struct NativeQueuePair {
+  std::shared_ptr<void> owner;  // world or context: outlives it
+  QueuePair* qp = nullptr;
+  std::function<void()> destroy;  // frees it before its owner's end; may be empty
+  ~NativeQueuePair() {
+    if (destroy) destroy();
+  }
+};
+
 class QueuePairWrap : public Napi::ObjectWrap<QueuePairWrap> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -24,6 +34,10 @@ class QueuePairWrap : public Napi::ObjectWrap<QueuePairWrap> {
 
  private:
   Napi::Value post_receive(const Napi::CallbackInfo& info);
+  Napi::Value parity_first(const Napi::CallbackInfo& info);
+  Napi::Value parity_bits(const Napi::CallbackInfo& info);
+  Napi::Value recover(const Napi::CallbackInfo& info);
+  Napi::Value recover_now(const Napi::CallbackInfo& info);
   Napi::Value set_length(const Napi::CallbackInfo& info);
   Napi::Value complete(const Napi::CallbackInfo& info);
   Napi::Value chunk_expand(const Napi::CallbackInfo& info);
@@ -38,8 +52,7 @@ class QueuePairWrap : public Napi::ObjectWrap<QueuePairWrap> {
   Napi::Value set_link(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<void> owner_;
-  QueuePair* qp_ = nullptr;
+  std::shared_ptr<NativeQueuePair> native_;  // null after shut()
   std::function<void()> destroy_;
   Napi::Reference<Napi::ArrayBuffer> bitmaps_;
 };

@@ -57,39 +57,18 @@ Napi::Value RegionWrap::create(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Environment& environment = Environment::of(env);
   environment.releases->drain();
-  const Napi::Value value = info[0];
-  Napi::ArrayBuffer buffer;
-  size_t offset = 0, bytes = 0;
-  if (value.IsArrayBuffer()) {
-    buffer = value.As<Napi::ArrayBuffer>();
-    bytes = buffer.ByteLength();
-  } else if (value.IsTypedArray()) {
-    const auto view = value.As<Napi::TypedArray>();
-    if (!view.Get("buffer").IsArrayBuffer()) throw Napi::TypeError::New(env, "the view's buffer is not an ArrayBuffer");
-    buffer = view.ArrayBuffer();
-    offset = view.ByteOffset();
-    bytes = view.ByteLength();
-  } else if (value.IsDataView()) {
-    const auto view = value.As<Napi::DataView>();
-    buffer = view.ArrayBuffer();
-    offset = view.ByteOffset();
-    bytes = view.ByteLength();
-  } else {
-    throw Napi::TypeError::New(env, "not an ArrayBuffer or a view of one");
-  }
-  if (buffer.IsDetached()) throw Napi::TypeError::New(env, "the ArrayBuffer is detached");
-  if (buffer.Get("resizable").ToBoolean())
-    throw Napi::TypeError::New(env, "the ArrayBuffer is resizable, and could shrink under a transfer");
+  const Memory memory = to_memory(info[0], "the memory");
+  const auto buffer = memory.buffer.As<Napi::Object>();
 
   // The last native reference may go on any thread; the JavaScript one is then queued for this thread.
-  auto* plain = new Region{static_cast<uint8_t*>(buffer.Data()) + offset, bytes};
-  auto pin = std::make_shared<Napi::ObjectReference>(Napi::Persistent(buffer.As<Napi::Object>()));
+  auto* plain = new Region{memory.data, memory.bytes};
+  auto pin = std::make_shared<Napi::ObjectReference>(Napi::Persistent(buffer));
   RegionRef region(plain, [pin, releases = environment.releases](const Region* gone) {
     delete gone;
     releases->push(std::move(*pin));
   });
   Napi::Object object = wrap(env, std::move(region));
-  Unwrap(object)->buffer_ = Napi::Weak(buffer.As<Napi::Object>());
+  Unwrap(object)->buffer_ = Napi::Weak(buffer);
   return object;
 }
 

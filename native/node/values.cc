@@ -114,6 +114,33 @@ Napi::Uint8Array to_bytes(const Napi::Value& value, const char* name) {
   return value.As<Napi::Uint8Array>();
 }
 
+Memory to_memory(const Napi::Value& value, const std::string& name) {
+  Memory memory;
+  size_t offset = 0;
+  if (value.IsTypedArray()) {
+    const auto view = value.As<Napi::TypedArray>();
+    memory.buffer = view.ArrayBuffer();
+    offset = view.ByteOffset();
+    memory.bytes = view.ByteLength();
+  } else if (value.IsDataView()) {
+    const auto view = value.As<Napi::DataView>();
+    memory.buffer = view.ArrayBuffer();
+    offset = view.ByteOffset();
+    memory.bytes = view.ByteLength();
+  } else if (value.IsArrayBuffer()) {
+    memory.buffer = value.As<Napi::ArrayBuffer>();
+    memory.bytes = memory.buffer.ByteLength();
+  } else {
+    wrong(value.Env(), name + " is not an ArrayBuffer or a view of one");
+  }
+  if (!memory.buffer.IsArrayBuffer()) wrong(value.Env(), name + "'s buffer is not an ArrayBuffer");
+  if (memory.buffer.IsDetached()) wrong(value.Env(), name + "'s ArrayBuffer is detached");
+  if (memory.buffer.Get("resizable").ToBoolean())
+    wrong(value.Env(), name + "'s ArrayBuffer is resizable, and could shrink while it is in use");
+  memory.data = static_cast<uint8_t*>(memory.buffer.Data()) + offset;
+  return memory;
+}
+
 double number_or(const Napi::Object& object, const char* name, double otherwise) {
   const Napi::Value value = object.Get(name);
   return value.IsUndefined() ? otherwise : number(value, name);

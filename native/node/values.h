@@ -20,6 +20,14 @@ Napi::Object to_object(const Napi::Value& value, const char* name);
 // At most `most` elements.
 Napi::Array to_array(const Napi::Value& value, const char* name, size_t most);
 Napi::Uint8Array to_bytes(const Napi::Value& value, const char* name);
+// Memory that JavaScript owns. It stays in place while the buffer is neither collected nor detached.
+struct Memory {
+  Napi::ArrayBuffer buffer;  // empty: no memory
+  uint8_t* data = nullptr;
+  size_t bytes = 0;
+};
+// An ArrayBuffer or a view of one, neither shared, detached nor resizable.
+Memory to_memory(const Napi::Value& value, const std::string& name);
 // Optional fields of an options object.
 double number_or(const Napi::Object& object, const char* name, double otherwise);
 

@@ -258,7 +258,9 @@ export interface NativeCode {
     parity: readonly ArrayBufferView[],
   ): Promise<number>;
   update(index: number, data: ArrayBufferView, parity: readonly ArrayBufferView[]): Promise<number>;
-  /** `present`: k + m flags. Writes the data chunks that are not present. */
+  /** `present`: k + m flags, data first. */
+  isRecoverable(present: Uint8Array): boolean;
+  /** Writes the data chunks that are not present. */
   decode(
     data: readonly (ArrayBufferView | null)[],
     parity: readonly (ArrayBufferView | null)[],
