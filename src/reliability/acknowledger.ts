@@ -18,12 +18,17 @@ export const ACK_WINDOW_FRACTION = 1 / 4;
 export const ACK_REPEAT_RTTS = 1.5;
 export const ACK_REPEAT_DOUBLINGS_MAX = 5;
 /** The final ACK goes out so often, this part of an RTT apart: nothing else tells the sender that it is done. */
-const FINAL_COPIES = 3;
+export const FINAL_COPIES = 3;
 const COPY_SPACING_RTTS = 1 / 32;
 /** How far beyond the highest completed chunk each progress report looks; ACKs look to the end. */
 export const LOOKAHEAD_CHUNKS = 1024;
 
 const NOTHING = -1;
+
+/** Time between the copies of a frame whose loss would cost a round trip and more. */
+export function copySpacingNs({ path }: SessionParams): number {
+  return Math.max(ACK_INTERVAL_MIN_NS, Math.ceil(path.rttNs * COPY_SPACING_RTTS));
+}
 
 export type GapListener = (first: number, count: number) => void;
 
@@ -97,20 +102,20 @@ export class Acknowledger {
     );
   }
 
-  /** The bitmap changed and `front` was brought up to date. */
-  handleProgress(front: Frontier, nowNs: number): void {
-    if (front.highest > this.latestHighest) {
+  /** The bitmap changed and `front` was brought up to date; `arrived` says whether its highest chunk came by itself. */
+  handleProgress(front: Frontier, nowNs: number, arrived = true): void {
+    if (arrived && front.highest > this.latestHighest) {
       this.latestHighest = front.highest;
       this.latestNs = nowNs;
     }
     this.news = true;
     this.repeats = 0;
-    const arrived = Math.max(
+    const advance = Math.max(
       front.highest - this.ackedHighest,
       front.cumulative - this.ackedCumulative,
     );
     const intervalNs =
-      arrived >= this.params.windowChunks * ACK_WINDOW_FRACTION
+      advance >= this.params.windowChunks * ACK_WINDOW_FRACTION
         ? ACK_INTERVAL_MIN_NS
         : this.intervalNs();
     if (nowNs >= this.lastAckNs + intervalNs) this.schedule(nowNs);
@@ -120,13 +125,12 @@ export class Acknowledger {
   schedule(nowNs: number): void {
     const { path, rtoFloorNs } = this.params;
     const repeatNs = Math.max(Math.ceil(path.rttNs * ACK_REPEAT_RTTS), rtoFloorNs, 1);
-    const spacingNs = Math.max(ACK_INTERVAL_MIN_NS, Math.ceil(path.rttNs * COPY_SPACING_RTTS));
     this.lastAckNs = nowNs;
     this.news = false;
     this.writeFrom = 0;
     this.repeatAtNs =
       this.copiesLeft > 0
-        ? nowNs + spacingNs
+        ? nowNs + copySpacingNs(this.params)
         : nowNs + repeatNs * 2 ** Math.min(this.repeats, ACK_REPEAT_DOUBLINGS_MAX);
   }
 
@@ -195,6 +199,8 @@ export interface LossDetector {
   /** True when what is asked for makes sense only together with an ACK: send one before it. */
   handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): boolean;
   handleTimeout(bitmap: ChunkBitmap | undefined, front: Frontier, nowNs: number): void;
+  /** Whether a completed chunk may have been made from others: then its time says nothing of the path's. */
+  isRecovered?(chunk: number): boolean;
   pollNack(): NackFrame | undefined;
   nextTimeoutNs(): number;
 }
@@ -219,7 +225,7 @@ export class BitmapReceiver implements ReceiveSession {
     this.bitmap = bitmap;
     this.look(nowNs, LOOKAHEAD_CHUNKS);
     if (this.complete || this.front.highest < 0) return;
-    this.acknowledger.handleProgress(this.front, nowNs);
+    this.acknowledger.handleProgress(this.front, nowNs, this.hasArrived);
     if (this.detector?.handleProgress(bitmap, this.front, nowNs)) this.acknowledger.schedule(nowNs);
   }
 
@@ -232,8 +238,12 @@ export class BitmapReceiver implements ReceiveSession {
     if (front.cumulative < front.chunkCount) return;
     this.complete = true;
     this.bitmap = undefined;
-    this.acknowledger.handleProgress(front, nowNs);
+    this.acknowledger.handleProgress(front, nowNs, this.hasArrived);
     this.acknowledger.scheduleFinal(nowNs);
+  }
+
+  private get hasArrived(): boolean {
+    return this.detector?.isRecovered?.(this.front.highest) !== true;
   }
 
   /** Our own senders send no frames; one of this message means that its sender has not seen the end. */

@@ -41,6 +41,8 @@ export class ChunkTable {
   fresh = 0;
   /** Chunks handed out beyond each one's first time. */
   retransmitted = 0;
+  /** Chunks handed out and not yet reported injected. */
+  out = 0;
   /** A chunk that reached CHUNK_SENDS_MAX, or -1. */
   exhausted = NONE;
 
@@ -75,7 +77,18 @@ export class ChunkTable {
     return this.handOutRepairs(maxChunks) ?? this.handOutFresh(maxChunks);
   }
 
-  private handOutRepairs(maxChunks: number): ChunkRange | undefined {
+  /** Whether chunks await repair; those acknowledged since then count until they come up. */
+  get hasRepairs(): boolean {
+    return this.repairCount > 0;
+  }
+
+  /** New chunks that the window has room for. */
+  get freshRoom(): number {
+    const room = this.windowChunks - (this.fresh - this.acknowledged);
+    return Math.max(0, Math.min(room, this.chunkCount - this.fresh));
+  }
+
+  handOutRepairs(maxChunks: number): ChunkRange | undefined {
     let first = NONE;
     let count = 0;
     while (this.repairCount > 0 && count < maxChunks) {
@@ -94,9 +107,8 @@ export class ChunkTable {
     return count === 0 ? undefined : { first, count };
   }
 
-  private handOutFresh(maxChunks: number): ChunkRange | undefined {
-    const room = this.windowChunks - (this.fresh - this.acknowledged);
-    const count = Math.min(Math.floor(maxChunks), room, this.chunkCount - this.fresh);
+  handOutFresh(maxChunks: number): ChunkRange | undefined {
+    const count = Math.min(Math.floor(maxChunks), this.freshRoom);
     if (count <= 0) return undefined;
     const first = this.fresh;
     for (let chunk = first; chunk < first + count; chunk++) this.markOut(chunk);
@@ -106,6 +118,7 @@ export class ChunkTable {
 
   private markOut(chunk: number): void {
     (this.flags[chunk] as number) |= OUT;
+    this.out++;
     const sends = ++(this.sends[chunk] as number);
     if (sends >= CHUNK_SENDS_MAX) this.exhausted = chunk;
   }
@@ -116,6 +129,7 @@ export class ChunkTable {
     for (let chunk = Math.max(0, first); chunk < end; chunk++) {
       const flags = this.flags[chunk] as number;
       if ((flags & OUT) === 0) continue;
+      this.out--;
       this.flags[chunk] = chunk === end - 1 ? (flags & ~OUT) | EXACT : flags & ~(OUT | EXACT);
       this.injectedAt[chunk] = nowNs;
       if ((flags & ACKED) === 0) this.guard(chunk);

@@ -9,10 +9,10 @@
  */
 
 import type { Frontier, LossDetector } from "./acknowledger.ts";
+import { AskList } from "./ask-list.ts";
 import type { ChunkBitmap } from "./bitmap.ts";
 import type { NackFrame } from "./frames.ts";
-import { FRAME_HEADER_BYTES } from "./frames.ts";
-import type { ChunkRange, SessionParams } from "./policy.ts";
+import type { SessionParams } from "./policy.ts";
 
 /** A repair cannot arrive sooner than this part of the least RTT after it was asked for. */
 export const REPAIR_RTT_FRACTION = 0.9;
@@ -57,7 +57,7 @@ export class GapDetector implements LossDetector {
   private gaps = 0;
   private scannedNs = -Infinity;
   private dueNs = Infinity;
-  private readonly asks: ChunkRange[] = [];
+  private readonly asks: AskList;
 
   constructor(params: SessionParams, options: GapDetectorOptions) {
     const { path, rtoFloorNs } = params;
@@ -68,6 +68,7 @@ export class GapDetector implements LossDetector {
       Math.ceil(Math.min(rtoFloorNs, path.rttMinNs) * REORDER_FLOOR_FRACTION),
     );
     this.tail = new TailWatch(params);
+    this.asks = new AskList(params.frameBytesMax);
   }
 
   /** How long a gap may last before it counts as lost. */
@@ -141,7 +142,7 @@ export class GapDetector implements LossDetector {
       }
       const chunkDueNs = asked === NOT_ASKED ? noticed + this.windowNs : asked + askAgainNs;
       if (nowNs + grainNs >= chunkDueNs) {
-        this.ask(chunk, 1);
+        this.asks.add(chunk, 1);
         // Soon after the second asking, it may well be the first one's repair that comes.
         if (asked !== NOT_ASKED) noticed = ASKED_TWICE;
         asked = nowNs;
@@ -165,28 +166,11 @@ export class GapDetector implements LossDetector {
     const first = front.highest + 1;
     const count = front.chunkCount - first;
     this.tail.armed = count > 0;
-    if (count > 0 && this.tail.handleTimeout(nowNs, this.windowNs)) this.ask(first, count);
+    if (count > 0 && this.tail.handleTimeout(nowNs, this.windowNs)) this.asks.add(first, count);
   }
 
-  private ask(first: number, count: number): void {
-    const last = this.asks[this.asks.length - 1];
-    if (last !== undefined && last.first + last.count === first)
-      this.asks[this.asks.length - 1] = { first: last.first, count: last.count + count };
-    else this.asks.push({ first, count });
-  }
-
-  /** The next NACK: as many ranges as fit a frame, ascending. */
   pollNack(): NackFrame | undefined {
-    const { asks } = this;
-    if (asks.length === 0) return undefined;
-    const room = Math.max(1, Math.floor((this.params.frameBytesMax - FRAME_HEADER_BYTES) / 8));
-    let end = 1;
-    while (end < asks.length && end < room) {
-      const last = asks[end - 1] as ChunkRange;
-      if ((asks[end] as ChunkRange).first < last.first + last.count) break;
-      end++;
-    }
-    return { kind: "nack", message: 0, ranges: asks.splice(0, end) };
+    return this.asks.poll();
   }
 
   nextTimeoutNs(): number {
@@ -195,7 +179,8 @@ export class GapDetector implements LossDetector {
   }
 }
 
-function askAgainFloorNs({ rtoFloorNs }: SessionParams): number {
+/** What was asked for is not asked for again sooner. */
+export function askAgainFloorNs({ rtoFloorNs }: SessionParams): number {
   return Math.max(GAP_SCAN_MIN_NS, Math.ceil(rtoFloorNs * ASK_AGAIN_FLOOR_FRACTION));
 }
 

@@ -3,8 +3,8 @@
  *
  * A session knows no socket and no clock: time comes in as `nowNs` (integer nanoseconds, any epoch, never
  * decreasing), timers go out as `nextTimeoutNs()`, and a spurious `handleTimeout` is harmless. After any
- * `handle*` call the driver polls: `pollControl` until undefined, then `pollTransmit` while the transport has
- * room, then `state` and `nextTimeoutNs`. (The vocabulary is quinn-proto's.)
+ * `handle*` call the driver polls: `pollControl` until undefined, then `pollTask` and `pollTransmit` while there is
+ * room for more, then `state` and `nextTimeoutNs`. (The vocabulary is quinn-proto's.)
  *
  * The sender's session works on one message from the receiver's clear-to-send until `state` is "done" or
  * "failed"; the receiver's from the sender's START (which tells the length) until the sender's DONE.
@@ -122,7 +122,7 @@ export interface SendSession {
   handleControl(frame: ControlFrame, nowNs: number): void;
   /** The transport injected the last packet of [first, first + count) at `nowNs`: timers start here. */
   handleInjected(first: number, count: number, nowNs: number, parity?: boolean): void;
-  /** The next block to encode, if any; asked for while the driver has room for more. */
+  /** The next block to encode, if any; asked for while the driver has room for more. Each block at most once. */
   pollTask?(nowNs: number): CodingTask | undefined;
   /** Its parity chunks may be handed out from now on. */
   handleTaskDone?(task: CodingTask, nowNs: number): void;
@@ -146,11 +146,14 @@ export interface ReceiveSession {
    * parity chunks, for policies that have any.
    */
   handleProgress(bitmap: ChunkBitmap, nowNs: number, parity?: ChunkBitmap): void;
-  /** The next block to decode, if any: one whose missing chunks can be made from what the bitmaps show. */
+  /**
+   * The next block to decode, if any: one whose missing chunks can be made from what the bitmaps show. Each block at
+   * most once; packets of it may still come in before the driver gets to it.
+   */
   pollTask?(nowNs: number): CodingTask | undefined;
   /**
-   * Its missing chunks are in place and in the bitmap, of which handleProgress tells next. `recovered` chunks had to be
-   * made, from `parityUsed` parity chunks.
+   * The task is over. What was missing is in place and in the bitmap, of which handleProgress tells next: `recovered`
+   * chunks had to be made, from `parityUsed` parity chunks. 0 when there was nothing left to make, or it failed.
    */
   handleTaskDone?(task: CodingTask, nowNs: number, recovered: number, parityUsed: number): void;
   readonly counters?: Readonly<ReceiveCounters>;

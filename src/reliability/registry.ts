@@ -1,5 +1,6 @@
 /** The built-in policies by name, and policies from text. */
 import { check, SdrError } from "../base/errors.ts";
+import { erasureCodingMds, erasureCodingXor } from "./erasure-coding.ts";
 import { goBackN } from "./go-back-n.ts";
 import type { Policy } from "./policy.ts";
 import { selectiveRepeatNack, selectiveRepeatRto } from "./selective-repeat.ts";
@@ -32,13 +33,25 @@ export const POLICIES: readonly PolicyEntry[] = [
     options: ["alpha", "reorder"],
     create: (options) => selectiveRepeatNack(options),
   },
+  {
+    name: "ec-mds",
+    summary: "Reed-Solomon erasure coding, k data and m parity chunks: default (32,8)",
+    options: ["k", "m", "beta"],
+    create: (options) => erasureCodingMds(options),
+  },
+  {
+    name: "ec-xor",
+    summary: "Erasure coding by modulo groups, one loss in each of m: default (32,8)",
+    options: ["k", "m", "beta"],
+    create: (options) => erasureCodingXor(options),
+  },
 ];
 
 const POLICY_TEXT_MAX = 200;
 
 /**
  * A policy from text: a name, or a name with options in parentheses, by position or by name:
- * "sr-rto", "sr-rto(1)", "sr-nack(alpha=2, reorder=0.05)".
+ * "sr-rto", "sr-rto(1)", "sr-nack(alpha=2, reorder=0.05)", "ec-mds(32,8)".
  * Errors: INVALID_ARGUMENT that names the value and lists what is known.
  */
 export function parsePolicy(text: string): Policy {

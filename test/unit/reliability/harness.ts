@@ -1,20 +1,23 @@
 /**
- * Two sessions of a policy joined by a chunk-level pipe in virtual time: a paced wire for chunks, a delay each
- * way, seeded loss, jitter and duplication of chunks and frames. Frames cross as bytes. Every run checks what
- * must hold for any policy: the window, ranges within the message, no timer spin, no read of the bitmap after
- * completion, and an end.
+ * Two sessions of a policy joined by a chunk-level pipe in virtual time: a paced wire for chunks and parity chunks, a
+ * delay each way, seeded loss, jitter and duplication of chunks and frames; and coding tasks that take their time.
+ * Frames cross as bytes. Every run checks what must hold for any policy: the window, ranges within the message, coding
+ * by the rules, no timer spin, no read of the bitmaps after completion, and an end.
  */
 import { Random } from "../../../src/base/random.ts";
 import { ChunkBitmap } from "../../../src/reliability/bitmap.ts";
 import { decodeFrames, encodeFrame } from "../../../src/reliability/codec.ts";
 import type { ControlFrame } from "../../../src/reliability/frames.ts";
 import type {
+  ChunkRange,
+  CodingTask,
   Policy,
   ReceiveSession,
   SendSession,
   SessionParams,
 } from "../../../src/reliability/policy.ts";
 import { RttEstimator } from "../../../src/reliability/rtt.ts";
+import { CodingRules, recover } from "./harness-coding.ts";
 
 export interface Impairment {
   readonly loss?: number;
@@ -43,8 +46,21 @@ export interface Scenario {
   readonly framesToReceiver?: Impairment;
   /** Decides in place of `chunks.loss`: the n-th (from 1) trip of a chunk. */
   readonly losesChunk?: (chunk: number, trip: number) => boolean;
+  /** The same of a parity chunk. */
+  readonly losesParity?: (chunk: number) => boolean;
+  /** Decides in place of all of these: the n-th (from 0) chunk of any kind on the wire. */
+  readonly losesNth?: (n: number) => boolean;
   /** Decides in place of `framesToSender.loss`: the n-th (from 0) frame. */
   readonly losesFrame?: (frame: ControlFrame, index: number) => boolean;
+  /** The same of `framesToReceiver`, but for DONE. */
+  readonly losesFrameToReceiver?: (frame: ControlFrame, index: number) => boolean;
+  /** Time that a coding task takes; a number, or drawn up to it when `codingVaries`. Default 0. */
+  readonly codingNs?: number;
+  readonly codingVaries?: boolean;
+  /** Coding tasks that an end has under way at most. Default 2. */
+  readonly tasksMax?: number;
+  /** Of these decodes nothing comes. */
+  readonly failsDecode?: (task: CodingTask) => boolean;
   /** Called after every step, to meddle. */
   readonly meddle?: (world: World) => void;
 }
@@ -64,6 +80,13 @@ export interface Outcome {
   /** Least time from a chunk's injection to its being handed out again; Infinity when none was. */
   readonly leastResendNs: number;
   readonly framesFromReceiver: ControlFrame[];
+  readonly framesFromSender: ControlFrame[];
+  /** All that was handed out, in order. */
+  readonly ranges: ChunkRange[];
+  /** Data chunks that came by their first trip, and by a later one. */
+  readonly chunksArrived: number;
+  readonly chunksRepaired: number;
+  readonly decodes: number;
   readonly sender: SendSession;
   readonly receiver: ReceiveSession;
   readonly senderPath: RttEstimator;
@@ -143,6 +166,10 @@ class Simulation implements World {
   readonly senderPath: RttEstimator;
   readonly trips: Uint16Array;
   readonly framesFromReceiver: ControlFrame[] = [];
+  readonly framesFromSender: ControlFrame[] = [];
+  readonly ranges: ChunkRange[] = [];
+  chunksArrived = 0;
+  chunksRepaired = 0;
   leastResendNs = Infinity;
   chunksInjected = 0;
   steps = 0;
@@ -154,6 +181,13 @@ class Simulation implements World {
   private readonly lastInjectedNs: Float64Array;
   private readonly words: Uint32Array;
   private readonly bitmap: ChunkBitmap;
+  /** As a receiver that posted for more than was sent has them. */
+  private readonly parityWords: Uint32Array;
+  private readonly parityBitmap: ChunkBitmap;
+  private readonly coding: CodingRules;
+  private encoding = 0;
+  private decoding = 0;
+  private onWire = 0;
   private wireBusy = false;
   private handedOut = 0;
   private sequence = 0;
@@ -190,7 +224,15 @@ class Simulation implements World {
     this.lastInjectedNs = new Float64Array(chunkCount);
     this.words = new Uint32Array((chunkCount + 31) >>> 5);
     this.bitmap = new ChunkBitmap(this.words, chunkCount);
-    this.agenda.add(this.oneWayNs, () => this.receiver.handleProgress(this.bitmap, this.nowNs));
+    const parityCount = policy.parityChunks?.(chunkCount + 70) ?? 0;
+    this.parityWords = new Uint32Array((parityCount + 31) >>> 5);
+    this.parityBitmap = new ChunkBitmap(this.parityWords, parityCount);
+    this.coding = new CodingRules(chunkCount, (what) => this.violated(what));
+    this.agenda.add(this.oneWayNs, () => this.progress());
+  }
+
+  get decodes(): number {
+    return this.coding.decodes;
   }
 
   run(): Outcome {
@@ -234,9 +276,12 @@ class Simulation implements World {
 
   private drainSender(): void {
     for (let frame = this.sender.pollControl(this.nowNs); frame !== undefined; ) {
-      this.sendFrame(frame, this.scenario.framesToReceiver, false, (f) => this.toReceiver(f));
+      const index = this.framesFromSender.push(frame) - 1;
+      const lost = this.scenario.losesFrameToReceiver?.(frame, index);
+      this.sendFrame(frame, this.scenario.framesToReceiver, lost, (f) => this.toReceiver(f));
       frame = this.sender.pollControl(this.nowNs);
     }
+    this.encode();
     if (!this.wireBusy) this.transmit();
     if (this.sender.state === "done" && this.completionNs < 0) {
       this.completionNs = this.nowNs;
@@ -244,22 +289,67 @@ class Simulation implements World {
     }
   }
 
+  private codingNs(): number {
+    const { codingNs = 0, codingVaries = false } = this.scenario;
+    return codingVaries ? this.random.int(0, codingNs) : codingNs;
+  }
+
+  private encode(): void {
+    while (this.encoding < (this.scenario.tasksMax ?? 2)) {
+      const task = this.sender.pollTask?.(this.nowNs);
+      if (task === undefined) return;
+      this.coding.check("encode", task);
+      this.encoding++;
+      this.agenda.add(this.nowNs + this.codingNs(), () => {
+        this.encoding--;
+        this.coding.encodeDone(task);
+        this.sender.handleTaskDone?.(task, this.nowNs);
+      });
+    }
+  }
+
+  private decode(): void {
+    while (this.decoding < (this.scenario.tasksMax ?? 2)) {
+      const task = this.receiver.pollTask?.(this.nowNs);
+      if (task === undefined) return;
+      this.coding.check("decode", task);
+      if (this.recover(task) === undefined)
+        this.violated(`block at ${task.first} is not decodable`);
+      this.decoding++;
+      this.agenda.add(this.nowNs + this.codingNs(), () => this.decoded(task));
+    }
+  }
+
+  private recover(task: CodingTask) {
+    const has = (words: Uint32Array) => (chunk: number) =>
+      (words[chunk >>> 5]! >>> (chunk & 31)) % 2 === 1;
+    return recover(task, has(this.words), has(this.parityWords));
+  }
+
+  private decoded(task: CodingTask): void {
+    this.decoding--;
+    const isVain = this.receiver.complete || this.scenario.failsDecode?.(task) === true;
+    const { chunks, parityUsed } = (isVain ? undefined : this.recover(task)) ?? {
+      chunks: [],
+      parityUsed: 0,
+    };
+    for (const chunk of chunks) this.words[chunk >>> 5]! |= 1 << (chunk & 31);
+    this.receiver.handleTaskDone?.(task, this.nowNs, chunks.length, parityUsed);
+    if (!this.receiver.complete) this.progress();
+  }
+
   private transmit(): void {
-    const { batchChunks = 1, chunkCount, losesChunk, chunks = {}, windowChunks } = this.scenario;
+    const { batchChunks = 1, windowChunks } = this.scenario;
     const range = this.sender.pollTransmit(batchChunks, this.nowNs);
     if (range === undefined) return;
-    const { first, count } = range;
-    if (!(first >= 0 && count >= 1 && count <= batchChunks && first + count <= chunkCount))
-      this.violated(`bad range ${first}+${count}`);
+    const { first, count, parity = false } = range;
+    this.checkRange(range, batchChunks);
+    this.ranges.push(range);
     this.wireBusy = true;
     for (let i = 0; i < count; i++) {
-      const chunk = first + i;
-      const trip = ++this.trips[chunk]!;
-      if (trip === 1) this.handedOut++;
-      else this.noteResend(chunk);
       const leftNs = this.nowNs + (i + 1) * this.chunkNs;
-      const lost = losesChunk?.(chunk, trip) ?? this.random.chance(chunks.loss ?? 0);
-      if (!lost) this.travel(leftNs, chunks, () => this.arrive(chunk));
+      if (parity) this.transmitParity(first + i, leftNs);
+      else this.transmitChunk(first + i, leftNs);
     }
     const unacknowledged = this.handedOut - this.sender.chunksAcknowledged;
     if (windowChunks !== undefined && unacknowledged > windowChunks)
@@ -267,9 +357,35 @@ class Simulation implements World {
     this.agenda.add(this.nowNs + count * this.chunkNs, () => {
       this.wireBusy = false;
       this.chunksInjected += count;
-      this.lastInjectedNs.fill(this.nowNs, first, first + count);
-      this.sender.handleInjected(first, count, this.nowNs);
+      if (!parity) this.lastInjectedNs.fill(this.nowNs, first, first + count);
+      this.sender.handleInjected(first, count, this.nowNs, parity);
     });
+  }
+
+  private checkRange(range: ChunkRange, batchChunks: number): void {
+    const { policy, chunkCount } = this.scenario;
+    const { first, count, parity = false } = range;
+    const end = parity ? (policy.parityChunks?.(chunkCount) ?? 0) : chunkCount;
+    if (!(first >= 0 && count >= 1 && count <= batchChunks && first + count <= end))
+      this.violated(`bad range ${JSON.stringify(range)}`);
+    if (parity) this.coding.checkParity(range);
+  }
+
+  private transmitChunk(chunk: number, leftNs: number): void {
+    const { losesChunk, losesNth, chunks = {} } = this.scenario;
+    const trip = ++this.trips[chunk]!;
+    if (trip === 1) this.handedOut++;
+    else this.noteResend(chunk);
+    const decided = losesNth?.(this.onWire++) ?? losesChunk?.(chunk, trip);
+    if (decided ?? this.random.chance(chunks.loss ?? 0)) return;
+    this.travel(leftNs, chunks, () => this.arrive(chunk, trip));
+  }
+
+  private transmitParity(chunk: number, leftNs: number): void {
+    const { losesParity, losesNth, chunks = {} } = this.scenario;
+    const decided = losesNth?.(this.onWire++) ?? losesParity?.(chunk);
+    if (decided ?? this.random.chance(chunks.loss ?? 0)) return;
+    this.travel(leftNs, chunks, () => this.set(this.parityWords, chunk));
   }
 
   private noteResend(chunk: number): void {
@@ -284,27 +400,42 @@ class Simulation implements World {
     if (this.random.chance(duplicate)) this.agenda.add(leftNs + this.oneWayNs + extraNs(), action);
   }
 
-  private arrive(chunk: number): void {
-    if (this.receiver.complete) return;
+  private arrive(chunk: number, trip: number): void {
+    if (!this.set(this.words, chunk)) return;
+    if (trip === 1) this.chunksArrived++;
+    else this.chunksRepaired++;
+  }
+
+  /** False when it was there, or nobody is interested any more. */
+  private set(words: Uint32Array, chunk: number): boolean {
+    if (this.receiver.complete) return false;
     const bit = 1 << (chunk & 31);
-    if ((this.words[chunk >>> 5]! & bit) !== 0) return;
-    this.words[chunk >>> 5]! |= bit;
+    if ((words[chunk >>> 5]! & bit) !== 0) return false;
+    words[chunk >>> 5]! |= bit;
     const { progressNs = 0 } = this.scenario;
     if (progressNs === 0) this.progress();
     else if (!this.progressDue) {
       this.progressDue = true;
       this.agenda.add(this.nowNs + progressNs, () => this.progress());
     }
+    return true;
   }
 
   private progress(): void {
+    const { bitmap, parityBitmap, receiver } = this;
     this.progressDue = false;
-    this.receiver.handleProgress(this.bitmap, this.nowNs);
-    if (!this.receiver.complete) return;
-    if (this.bitmap.count() !== this.bitmap.chunkCount) this.violated("complete too early");
-    Object.defineProperty(this.bitmap, "words", {
-      get: () => this.violated("read the bitmap after completion"),
-    });
+    if (parityBitmap.chunkCount === 0) receiver.handleProgress(bitmap, this.nowNs);
+    else receiver.handleProgress(bitmap, this.nowNs, parityBitmap);
+    if (!receiver.complete) return;
+    if (
+      this.words.length > 0 &&
+      new ChunkBitmap(this.words, bitmap.chunkCount).count() !== bitmap.chunkCount
+    )
+      this.violated("complete too early");
+    for (const over of [bitmap, parityBitmap])
+      Object.defineProperty(over, "words", {
+        get: () => this.violated("read a bitmap after completion"),
+      });
   }
 
   private drainReceiver(): void {
@@ -314,6 +445,7 @@ class Simulation implements World {
       this.sendFrame(frame, this.scenario.framesToSender, lost, (f) => this.toSender(f));
       frame = this.receiver.pollControl(this.nowNs);
     }
+    this.decode();
   }
 
   private sendFrame(

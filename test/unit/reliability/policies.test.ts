@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Random } from "../../../src/base/random.ts";
+import { erasureCodingMds, erasureCodingXor } from "../../../src/reliability/erasure-coding.ts";
 import { goBackN } from "../../../src/reliability/go-back-n.ts";
 import type { Policy } from "../../../src/reliability/policy.ts";
 import {
@@ -18,6 +19,14 @@ const BUILT_IN: Policy[] = [
   selectiveRepeatRto({ alpha: 0.1 }),
   selectiveRepeatNack(),
   selectiveRepeatNack({ alpha: 1, reorder: 0.25 }),
+];
+const CODED: Policy[] = [
+  erasureCodingMds(),
+  erasureCodingXor(),
+  erasureCodingMds({ k: 5, m: 2 }),
+  erasureCodingXor({ k: 7, m: 3 }),
+  erasureCodingMds({ k: 1, m: 1 }),
+  erasureCodingMds({ k: 100, m: 50, beta: 1 }),
 ];
 /** Written as a user would: one on the shared parts, one on the interface alone. */
 const OF_ONES_OWN: Policy[] = [
@@ -53,9 +62,11 @@ const CASES: Record<string, Case> = {
   "floor above the RTT": { rttNs: 100_000, rtoFloorNs: 1e6, chunks: light },
   "wire slower than the path": { rttNs: 1e6, chunkNs: 5e6, chunks: light },
   "no delay at all": { rttNs: 2, initialRttNs: 1000, chunks: light },
+  "coding slower than the wire": { codingNs: 4e6, codingVaries: true, chunks: light },
+  "decodes in vain": { failsDecode: () => true, chunks: light, framesToSender: light },
 };
 
-describe.each([...BUILT_IN, ...OF_ONES_OWN])("$name", (policy) => {
+describe.each([...BUILT_IN, ...CODED, ...OF_ONES_OWN])("$name", (policy) => {
   describe.each(Object.entries(CASES))("%s", (_title, scenario) => {
     test.each(COUNTS)("%i chunks arrive, and both ends learn of it", (chunkCount) => {
       // Stop-and-wait over a thousand chunks only costs time.
@@ -68,6 +79,8 @@ describe.each([...BUILT_IN, ...OF_ONES_OWN])("$name", (policy) => {
         expect(outcome.trips.every((trips) => trips >= 1)).toBe(true);
         const trips = outcome.trips.reduce((sum, count) => sum + count, 0);
         expect(outcome.sender.counters.chunksRetransmitted).toBe(trips - chunkCount);
+        const recovered = outcome.receiver.counters?.chunksRecovered ?? 0;
+        expect(outcome.chunksArrived + outcome.chunksRepaired + recovered).toBe(chunkCount);
       }
     });
   });

@@ -1,0 +1,218 @@
+/**
+ * The receiver's account of blocks: what is present of each in the two live bitmaps, which can be decoded, and what
+ * came of it. Work is proportional to what changed: words are compared with a saved copy, from the first open block to
+ * a little beyond the highest chunk seen.
+ */
+import type { ChunkBitmap } from "./bitmap.ts";
+import type { BlockLayout } from "./block-layout.ts";
+import type { CodingTask, ReceiveCounters } from "./policy.ts";
+
+/** How far beyond the highest word with a chunk a report looks; before anything is asked for, all are looked at. */
+const LOOKAHEAD_WORDS = 32;
+
+/** Recoverable: waits for a decode, or is in one. */
+const OFFERED = 1;
+/** Handed out to be decoded: chunks that complete from then on may have been made from others. */
+const GIVEN = 2;
+/** The decode is over: once a block, whatever came of it. */
+const OVER = 4;
+
+/** A saved copy of a live bitmap, and where it ends. */
+class Seen {
+  readonly chunkCount: number;
+  private readonly words: Uint32Array;
+  private highestWord = -1;
+
+  constructor(chunkCount: number) {
+    this.chunkCount = chunkCount;
+    this.words = new Uint32Array((chunkCount + 31) >>> 5);
+  }
+
+  has(chunk: number): boolean {
+    return ((this.words[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
+  }
+
+  /** Tells `onChunk` of each chunk from the word of `from` on that is in `live` and was not seen yet. */
+  update(
+    live: ChunkBitmap,
+    from: number,
+    lookaheadWords: number,
+    onChunk: (chunk: number) => void,
+  ): void {
+    const { words, chunkCount } = this;
+    const all = Math.min(words.length, live.words.length);
+    let end = Math.min(all, this.highestWord + 1 + lookaheadWords);
+    for (let index = from >>> 5; index < end; index++) {
+      const word = live.words[index] as number;
+      const known = words[index] as number;
+      if (word === known) continue;
+      words[index] = known | word;
+      if (index > this.highestWord) {
+        this.highestWord = index;
+        end = Math.min(all, index + 1 + lookaheadWords);
+      }
+      for (let fresh = word & ~known; fresh !== 0; fresh &= fresh - 1) {
+        const chunk = (index << 5) + 31 - Math.clz32(fresh & -fresh);
+        if (chunk < chunkCount) onChunk(chunk);
+      }
+    }
+  }
+}
+
+export class BlockDecoder {
+  readonly counters: ReceiveCounters = {
+    chunksRecovered: 0,
+    parityUsed: 0,
+    parityWasted: 0,
+    fallbacks: 0,
+  };
+  /** The first block with data missing. */
+  firstOpen = 0;
+  /** Chunks of blocks below this one are news; it came last at `newsNs`. */
+  newsEndBlock = 0;
+  newsNs = -Infinity;
+  private readonly layout: BlockLayout;
+  private readonly data: Seen;
+  private readonly parity: Seen;
+  private readonly flags: Uint8Array;
+  /** Data chunks missing, and parity chunks present, of each block. */
+  private readonly missing: Uint8Array;
+  private readonly present: Uint8Array;
+  private parityArrived = 0;
+  /** Blocks to decode, in the order in which they became recoverable; each at most once. */
+  private readonly offered: number[] = [];
+  private offeredHead = 0;
+  private bitmap: ChunkBitmap | undefined;
+  private parityBitmap: ChunkBitmap | undefined;
+  private nowNs = 0;
+  private readonly groupSeen: Uint8Array;
+  private readonly onData = (chunk: number): void => this.handleData(chunk);
+  private readonly onParity = (chunk: number): void => this.handleParity(chunk);
+
+  constructor(layout: BlockLayout) {
+    const { blockCount, chunkCount, code } = layout;
+    this.layout = layout;
+    this.data = new Seen(chunkCount);
+    this.parity = new Seen(blockCount * code.m);
+    this.flags = new Uint8Array(blockCount);
+    this.missing = new Uint8Array(blockCount).map((_, block) => layout.dataCount(block));
+    this.present = new Uint8Array(blockCount);
+    this.groupSeen = new Uint8Array(code.m);
+  }
+
+  handleProgress(bitmap: ChunkBitmap, nowNs: number, parity: ChunkBitmap | undefined): void {
+    this.bitmap = bitmap;
+    this.parityBitmap = parity;
+    this.update(nowNs, LOOKAHEAD_WORDS);
+  }
+
+  /** Brings the account fully up to date with the bitmaps given last. */
+  look(nowNs: number): void {
+    this.update(nowNs, Infinity);
+  }
+
+  /** The message is over: its bitmaps are another's from now on. */
+  release(): void {
+    this.bitmap = undefined;
+    this.parityBitmap = undefined;
+  }
+
+  private update(nowNs: number, lookaheadWords: number): void {
+    const { bitmap, parityBitmap, layout } = this;
+    if (bitmap === undefined) return;
+    this.nowNs = nowNs;
+    const parityFrom = this.firstOpen * layout.code.m;
+    this.data.update(bitmap, layout.dataFirst(this.firstOpen), lookaheadWords, this.onData);
+    if (parityBitmap !== undefined)
+      this.parity.update(parityBitmap, parityFrom, lookaheadWords, this.onParity);
+    while (this.firstOpen < layout.blockCount && this.missing[this.firstOpen] === 0)
+      this.firstOpen++;
+    this.countWasted();
+  }
+
+  private handleData(chunk: number): void {
+    const block = this.layout.blockOf(chunk);
+    (this.missing[block] as number)--;
+    this.note(block);
+  }
+
+  private handleParity(chunk: number): void {
+    const { m } = this.layout.code;
+    const block = Math.floor(chunk / m);
+    // Of groups without data nothing is sent; what comes all the same does not count.
+    if (chunk - block * m >= this.layout.parityCount(block)) return;
+    (this.present[block] as number)++;
+    this.parityArrived++;
+    this.note(block);
+  }
+
+  private note(block: number): void {
+    if (block < this.newsEndBlock) this.newsNs = this.nowNs;
+    const missing = this.missing[block] as number;
+    if (missing === 0 || missing > (this.present[block] as number)) return;
+    if (((this.flags[block] as number) & OFFERED) !== 0 || !this.isRecoverable(block)) return;
+    (this.flags[block] as number) |= OFFERED;
+    this.offered.push(block);
+  }
+
+  /** Of a block that has at least as many parity chunks as it misses data chunks. */
+  private isRecoverable(block: number): boolean {
+    const { layout, data, parity, groupSeen } = this;
+    const { kind, m } = layout.code;
+    if (kind === "mds") return true;
+    const first = layout.dataFirst(block);
+    const count = layout.dataCount(block);
+    groupSeen.fill(0);
+    for (let i = 0; i < count; i++) {
+      if (data.has(first + i)) continue;
+      const group = i % m;
+      if (groupSeen[group] === 1 || !parity.has(block * m + group)) return false;
+      groupSeen[group] = 1;
+    }
+    return true;
+  }
+
+  pollTask(): CodingTask | undefined {
+    while (this.offeredHead < this.offered.length) {
+      const block = this.offered[this.offeredHead++] as number;
+      if (this.offeredHead === this.offered.length) {
+        this.offered.length = 0;
+        this.offeredHead = 0;
+      }
+      if (this.missing[block] === 0) continue;
+      (this.flags[block] as number) |= GIVEN;
+      return this.layout.task(block);
+    }
+    return undefined;
+  }
+
+  /** Nothing recovered is normal: late packets may have come first. */
+  handleTaskDone(task: CodingTask, recovered: number, parityUsed: number): void {
+    const block = this.layout.blockOf(task.first);
+    if (((this.flags[block] ?? 0) & (GIVEN | OVER)) !== GIVEN) return;
+    (this.flags[block] as number) |= OVER;
+    this.counters.chunksRecovered += recovered;
+    this.counters.parityUsed += parityUsed;
+    this.countWasted();
+  }
+
+  private countWasted(): void {
+    const { counters } = this;
+    counters.parityWasted = Math.max(0, this.parityArrived - counters.parityUsed);
+  }
+
+  /** Whether the block misses data that no decode, waiting or under way, will bring. */
+  isStuck(block: number): boolean {
+    const flags = this.flags[block] as number;
+    return this.missing[block] !== 0 && ((flags & OFFERED) === 0 || (flags & OVER) !== 0);
+  }
+
+  isMissing(chunk: number): boolean {
+    return !this.data.has(chunk);
+  }
+
+  /** Whether a completed chunk may have been made from others. */
+  isRecovered(chunk: number): boolean {
+    return ((this.flags[this.layout.blockOf(chunk)] ?? 0) & GIVEN) !== 0;
+  }
+}
