@@ -1,5 +1,6 @@
 // The packet engine under several workers: exactly-once bits and reports, lengths that become known
-// while packets arrive, and completion while workers go on. Meant for the thread sanitizer as well.
+// while packets arrive, completion and sealing while workers go on. Meant for the thread sanitizer
+// as well.
 #include <algorithm>
 #include <atomic>
 #include <barrier>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr uint32_t kWorkers = 4;
 constexpr uint32_t kRounds = 150;
+constexpr uint32_t kSealingRounds = 60;
 constexpr auto kPatience = std::chrono::seconds(60);
 
 uint64_t seed_of() {
@@ -313,6 +315,151 @@ void complete_while_workers_go_on(uint32_t packets_per_chunk, uint32_t workers, 
   }
 }
 
+// One message with parity whose chunks some threads seal, write and fill while the workers deliver packets.
+struct Sealing {
+  Sealing(uint32_t per_chunk, uint32_t workers_is, uint64_t seed_value)
+      : chunk_bytes(64 * per_chunk),
+        workers(workers_is),
+        seed(seed_value),
+        buffer(uint64_t{chunk_bytes} * (kChunks - 1) + chunk_bytes / 2 + 1),
+        parity(chunk_bytes),
+        geometry(geometry_of(per_chunk, workers_is, uint64_t{chunk_bytes} * (kChunks + 1))),
+        made(kChunks),
+        start(workers_is + kMakers + 1),
+        stop(workers_is + kMakers + 1) {
+    CHECK_EQ(sdr_rx_create(&geometry, &rx), SDR_OK);
+  }
+  ~Sealing() { sdr_rx_destroy(rx); }
+  Sealing(const Sealing&) = delete;
+  Sealing& operator=(const Sealing&) = delete;
+
+  static constexpr uint32_t kChunks = 12, kMakers = 2;
+  static constexpr uint8_t kMade = 0xee;
+
+  size_t begin_of(uint32_t chunk) const { return size_t{chunk} * chunk_bytes; }
+  size_t end_of(uint32_t chunk) const { return std::min(buffer.size(), begin_of(chunk + 1)); }
+  bool has_bit(uint32_t chunk) const {
+    const sdr_bitmap_slab slab = sdr_rx_bitmaps(rx);
+    const auto* words = reinterpret_cast<uint32_t*>(slab.base + message % 2 * slab.stride);
+    return (__atomic_load_n(words, __ATOMIC_ACQUIRE) >> chunk & 1) != 0;
+  }
+  // A packet as a transport delivers it.
+  void deliver(uint32_t worker, uint32_t packet) {
+    const sdr_tx_packet tx = sdr_tx_make(&geometry, message, buffer.size(), packet, 0);
+    const sdr_completion completion{tx.queue, tx.immediate, tx.bytes};
+    sdr_step kind;
+    auto* to = static_cast<uint8_t*>(sdr_rx_place(rx, &completion, &kind));
+    if (to != nullptr) {
+      for (uint32_t at = 0; at < tx.bytes; at++) to[at] = byte_of(message, uint64_t{packet} * 64 + at);
+      kind = sdr_rx_step(rx, worker, &completion, nullptr);
+    }
+    CHECK(kind <= SDR_STEP_DUPLICATE);
+    reports += kind == SDR_STEP_MESSAGE;
+    chunks += kind == SDR_STEP_CHUNK || kind == SDR_STEP_MESSAGE;
+  }
+
+  const uint32_t chunk_bytes, workers;
+  const uint64_t seed;
+  std::vector<uint8_t> buffer, parity;
+  const sdr_geometry geometry;
+  sdr_rx* rx = nullptr;
+  std::vector<char> made;  // by chunk: a maker's, not the workers'
+  std::barrier<> start, stop;
+  // Of the round.
+  uint32_t message = 0;
+  std::atomic<uint32_t> reports{0}, chunks{0}, makers_left{0};
+};
+
+// Every packet of this channel at least once, and on until the makers are through.
+void deliver_all(Sealing& sealing, uint32_t worker) {
+  std::mt19937_64 random(sealing.seed * 64 + worker);
+  std::vector<uint32_t> order;
+  for (uint32_t packet = worker; packet * 64 < sealing.buffer.size(); packet += sealing.workers)
+    order.push_back(packet);
+  for (uint32_t round = 0; round < kSealingRounds; round++) {
+    sealing.start.arrive_and_wait();
+    do {
+      std::this_thread::yield();
+      std::shuffle(order.begin(), order.end(), random);
+      for (size_t first = 0; first < order.size(); first += 4) {
+        sdr_rx_enter(sealing.rx, worker);
+        for (size_t at = first; at < std::min(first + 4, order.size()); at++)
+          sealing.deliver(worker, order[at]);
+        sdr_rx_leave(sealing.rx, worker);
+      }
+    } while (sealing.makers_left > 0);
+    sealing.stop.arrive_and_wait();
+  }
+}
+
+// Makes some of its chunks, every second one of all, unless they came first.
+void make_chunks(Sealing& sealing, uint32_t maker) {
+  std::mt19937_64 random(sealing.seed * 64 + 32 + maker);
+  for (uint32_t round = 0; round < kSealingRounds; round++) {
+    sealing.start.arrive_and_wait();
+    for (uint32_t first = 0; first < Sealing::kChunks; first += 4) {
+      uint8_t flags[4] = {};
+      for (uint32_t i = maker; i < 4; i += Sealing::kMakers) flags[i] = random() % 2;
+      CHECK_EQ(sdr_rx_seal(sealing.rx, sealing.message, first, 4, flags), SDR_OK);
+      for (uint32_t i = 0; i < 4; i++) {
+        if (flags[i] == 0) continue;
+        const uint32_t chunk = first + i;
+        CHECK(!sealing.has_bit(chunk));
+        for (size_t at = sealing.begin_of(chunk); at < sealing.end_of(chunk); at++)
+          sealing.buffer[at] = Sealing::kMade;
+        sealing.made[chunk] = 1;
+        sealing.chunks++;
+      }
+      if (random() % 2 == 0) std::this_thread::yield();
+      bool complete = false;
+      CHECK_EQ(sdr_rx_fill(sealing.rx, sealing.message, first, 4, flags, &complete), SDR_OK);
+      sealing.reports += complete;
+    }
+    sealing.makers_left--;
+    sealing.stop.arrive_and_wait();
+  }
+}
+
+// Returns how many chunks were made, and how many came as packets.
+std::pair<uint64_t, uint64_t> seal_while_workers_go_on(uint32_t per_chunk, uint32_t workers,
+                                                       uint64_t seed) {
+  Sealing sealing(per_chunk, workers, seed);
+  std::vector<std::thread> threads;
+  for (uint32_t worker = 0; worker < workers; worker++)
+    threads.emplace_back([&sealing, worker] { deliver_all(sealing, worker); });
+  for (uint32_t maker = 0; maker < Sealing::kMakers; maker++)
+    threads.emplace_back([&sealing, maker] { make_chunks(sealing, maker); });
+  uint64_t made = 0;
+  for (uint32_t round = 0; round < kSealingRounds; round++) {
+    std::fill(sealing.buffer.begin(), sealing.buffer.end(), uint8_t{0});
+    std::fill(sealing.made.begin(), sealing.made.end(), char{0});
+    sealing.message = round;
+    sealing.reports = sealing.chunks = 0;
+    sealing.makers_left = Sealing::kMakers;
+    bool complete = false;
+    CHECK_EQ(sdr_rx_post_parity(sealing.rx, round, sealing.buffer.data(), sealing.buffer.size(),
+                                sealing.parity.data(), 1),
+             SDR_OK);
+    CHECK_EQ(sdr_rx_set_length(sealing.rx, round, sealing.buffer.size(), &complete), SDR_OK);
+    sealing.start.arrive_and_wait();
+    sealing.stop.arrive_and_wait();
+    CHECK_EQ(sealing.reports.load(), 1u);
+    CHECK_EQ(sealing.chunks.load(), Sealing::kChunks);
+    sdr_rx_progress progress;
+    CHECK_EQ(sdr_rx_progress_get(sealing.rx, round, &progress), SDR_OK);
+    CHECK(progress.complete);
+    CHECK_EQ(progress.chunks_done, Sealing::kChunks);
+    for (uint32_t chunk = 0; chunk < Sealing::kChunks; chunk++) {
+      made += sealing.made[chunk] != 0;
+      for (size_t at = sealing.begin_of(chunk); at < sealing.end_of(chunk); at++)
+        CHECK_EQ(sealing.buffer[at], sealing.made[chunk] ? Sealing::kMade : byte_of(round, at));
+    }
+    CHECK_EQ(sdr_rx_complete(sealing.rx, round), SDR_OK);
+  }
+  for (std::thread& thread : threads) thread.join();
+  return {made, uint64_t{kSealingRounds} * Sealing::kChunks - made};
+}
+
 }  // namespace
 
 TEST(every_chunk_and_the_message_are_reported_once_while_the_length_becomes_known) {
@@ -331,4 +478,18 @@ TEST(nothing_changes_after_complete_while_workers_go_on) {
     for (const uint32_t workers : {1u, kWorkers})
       complete_while_workers_go_on(per_chunk, workers, seed++);
   }
+}
+
+TEST(no_worker_writes_to_a_sealed_chunk_and_every_chunk_counts_once) {
+  uint64_t seed = seed_of();
+  uint64_t made = 0, came = 0;
+  for (const uint32_t per_chunk : {1u, 3u, 16u, 70u}) {
+    for (const uint32_t workers : {1u, 3u}) {
+      const auto counts = seal_while_workers_go_on(per_chunk, workers, seed++);
+      made += counts.first;
+      came += counts.second;
+    }
+  }
+  std::printf("  %llu chunks made, %llu came\n", (unsigned long long)made, (unsigned long long)came);
+  CHECK(made > 0 && came > 0);
 }
