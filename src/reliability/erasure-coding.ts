@@ -216,8 +216,8 @@ class ErasureSender implements SendSession {
 
   private say(nowNs: number): void {
     this.sentDue = this.table.fresh;
-    if (this.copiesLeft > 0) this.copiesLeft--;
-    else this.isRepeat = true;
+    this.copiesLeft = Math.max(0, this.copiesLeft - 1);
+    this.isRepeat = this.copiesLeft === 0;
     const waitNs = this.copiesLeft > 0 ? copySpacingNs(this.params) : this.guard.rtoNs;
     this.sentAtNs = nowNs + waitNs;
   }
