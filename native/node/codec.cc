@@ -159,8 +159,8 @@ Napi::Value CodeWrap::update(const Napi::CallbackInfo& info) {
   Chunks chunks(info.Env());
   uint64_t chunk_bytes = 0;
   std::vector<uint8_t*> parity = chunks.parity(info[2], m, &chunk_bytes);
-  const Memory chunk = chunks.one(info[1], "data");
-  chunks.at_most(chunk, chunk_bytes, "data");
+  const Memory chunk = chunks.one(info[1], "chunk");
+  chunks.at_most(chunk, chunk_bytes, "chunk");
   const Source data{chunk.data, chunk.bytes};
   return chunks.submit([code = code_, index, data, parity = std::move(parity), chunk_bytes] {
     return code->update(index, data, parity.data(), chunk_bytes);

@@ -257,7 +257,11 @@ export interface NativeCode {
     data: readonly (ArrayBufferView | null)[],
     parity: readonly ArrayBufferView[],
   ): Promise<number>;
-  update(index: number, data: ArrayBufferView, parity: readonly ArrayBufferView[]): Promise<number>;
+  update(
+    index: number,
+    chunk: ArrayBufferView,
+    parity: readonly ArrayBufferView[],
+  ): Promise<number>;
   /** `present`: k + m flags, data first. */
   isRecoverable(present: Uint8Array): boolean;
   /** Writes the data chunks that are not present. */
