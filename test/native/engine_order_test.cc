@@ -314,4 +314,68 @@ TEST(complete_returns_only_when_no_worker_can_write) {
   }
 }
 
+TEST(sealed_chunks_are_their_makers_and_are_counted_once) {
+  const uint64_t seed = first_seed();
+  for (const uint32_t channels : {1u, 2u}) {
+    // Two chunks of two packets are posted, and room for a third, which is parity; the second turns out to have one.
+    const uint64_t posted = 64 * 4, bytes = 64 * 3;
+    Message message({2, channels, 64 * 6, bytes, {}, {}});
+    uint32_t made_ever = 0, came_ever = 0;
+    for (uint32_t order = 0; order < kOrders; order++) {
+      uint8_t buffer[posted], parity[64 * 2];
+      bool is_made[2] = {false, false};
+      uint32_t reports = 0, made = 0;
+      CHECK_EQ(sdr_rx_post_parity(message.rx(), order, buffer, posted, parity, 1), SDR_OK);
+      Fibers fibers(seed + order);
+      for (uint32_t worker = 0; worker < channels; worker++) {
+        fibers.add([&, worker] {
+          for (uint32_t packet = worker; packet < 3; packet += channels) {
+            sdr_completion one = message.completion(packet);
+            one.queue += order % 2 * channels;
+            sdr_rx_enter(message.rx(), worker);
+            sdr_step why;
+            if (sdr_rx_place(message.rx(), &one, &why) != nullptr) {
+              test_switch();  // the payload is written here
+              CHECK(!is_made[packet / 2]);
+              why = sdr_rx_step(message.rx(), worker, &one, nullptr);
+              CHECK(why <= SDR_STEP_DUPLICATE);
+              reports += why == SDR_STEP_MESSAGE;
+            } else {
+              CHECK_EQ(why, SDR_STEP_DUPLICATE);
+            }
+            sdr_rx_leave(message.rx(), worker);
+          }
+        });
+      }
+      fibers.add([&] {
+        bool complete = false;
+        CHECK_EQ(sdr_rx_set_length(message.rx(), order, bytes, &complete), SDR_OK);
+        reports += complete;
+      });
+      for (uint32_t maker = 0; maker < 2; maker++) {
+        fibers.add([&, maker] {
+          uint8_t flag = 1;
+          bool complete = false;
+          while (sdr_rx_seal(message.rx(), order, maker, 1, &flag) == SDR_INVALID) test_switch();
+          if (flag == 0) return;
+          is_made[maker] = true;
+          CHECK((message.rx()->table[0].chunk_words[0] >> maker & 1) == 0);
+          test_switch();  // its bytes are made here
+          CHECK((message.rx()->table[0].chunk_words[0] >> maker & 1) == 0);
+          CHECK_EQ(sdr_rx_fill(message.rx(), order, maker, 1, &flag, &complete), SDR_OK);
+          made++;
+          reports += complete;
+        });
+      }
+      fibers.run();
+      CHECK_EQ(reports, 1u);
+      CHECK_EQ(message.rx()->table[0].chunks_done, 2u);
+      made_ever += made;
+      came_ever += 2 - made;
+      CHECK_EQ(sdr_rx_complete(message.rx(), order), SDR_OK);
+    }
+    CHECK(made_ever > 0 && came_ever > 0);
+  }
+}
+
 #endif
