@@ -19,6 +19,11 @@ const REQUIRED = [
 const FULL = { rounds: 7, bytes: 512 << 20, messages: 2, blastSeconds: 1 };
 const QUICK = { rounds: 1, bytes: 128 << 20, messages: 2, blastSeconds: 0.3 };
 
+/** What is left of 2^18 packets beside the largest message holds its parity. */
+function attributesOf({ packetBytes, bytes, messages }) {
+  return { packetBytes, maxMessageBytes: bytes / messages };
+}
+
 /** One transfer of the whole buffer, verified. */
 async function transfer(ends, { packetBytes, policy, bytes, messages }) {
   const { sent, got } = await ends.transfer(String(packetBytes), { policy, messages });
@@ -75,7 +80,7 @@ function measureCold(plan, progress) {
     progress(`udp: first transfer, ${policy}, ${packetBytes} B packets`);
     const ends = await Ends.open(plan);
     try {
-      await ends.connect(String(packetBytes), { packetBytes });
+      await ends.connect(String(packetBytes), attributesOf({ ...plan, packetBytes }));
       return await transfer(ends, { ...plan, packetBytes, policy });
     } finally {
       await ends.close();
@@ -85,7 +90,8 @@ function measureCold(plan, progress) {
 
 /** rounds x packet sizes x (yardsticks, then each policy), all through two processes that are warm. */
 async function measureRounds(ends, plan, progress) {
-  for (const packetBytes of PACKETS) await ends.connect(String(packetBytes), { packetBytes });
+  for (const packetBytes of PACKETS)
+    await ends.connect(String(packetBytes), attributesOf({ ...plan, packetBytes }));
   // Thrown away: code compiled, pages of both processes and of the sockets touched.
   await forEach((packetBytes, policy) => transfer(ends, { ...plan, packetBytes, policy }));
   const rounds = [];
