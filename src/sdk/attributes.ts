@@ -9,7 +9,7 @@ export interface QueuePairAttributes {
   readonly packetBytes?: number;
   /** One bit of the bitmap; a multiple of packetBytes. Default: the multiple nearest to 64 KiB. */
   readonly chunkBytes?: number;
-  /** Largest message. Default: 1 GiB, or what the split allows if that is less. */
+  /** Largest message. Default: 1 GiB, or two thirds of what the split allows if that is less. */
   readonly maxMessageBytes?: number;
   /**
    * Most parity a message may bring besides, for policies that send any. Default: half of maxMessageBytes, and at least
@@ -20,7 +20,10 @@ export interface QueuePairAttributes {
   readonly maxMessages?: number;
   /** Bytes injected and not yet acknowledged. Default: what the peer's socket holds plus rate x RTT. */
   readonly maxInFlightBytes?: number;
-  /** Immediate split: message id, packet offset and user fragment bits; adds to 32. Default [10, 18, 4]. */
+  /**
+   * Immediate split: message id, packet offset and user fragment bits; adds to 32. Default [10, 18, 4], or what splitFor
+   * gives where maxMessageBytes and its parity need more packet bits.
+   */
   readonly split?: readonly [number, number, number];
   /** Lives of a slot that late packets are told apart by. Default 4. */
   readonly generations?: number;
@@ -99,6 +102,42 @@ export function splitFor(bytes: number, packetBytes: number): readonly [number, 
   );
 }
 
+/**
+ * Split and sizes belong together: a message's chunks and its parity chunks share the packet numbers. What is not given
+ * follows from what is.
+ */
+function resolveSizes(given: QueuePairAttributes, packetBytes: number, chunkBytes: number) {
+  const bytesGiven = given.maxMessageBytes;
+  if (bytesGiven !== undefined) whole("maxMessageBytes", bytesGiven, 0, LIMITS.messageBytesMax);
+  const parityGiven = given.maxParityBytes;
+  if (parityGiven !== undefined) whole("maxParityBytes", parityGiven, 0, LIMITS.messageBytesMax);
+  const usualParity = (bytes: number) =>
+    roundUp(Math.max(bytes / 2, PARITY_CHUNKS_MIN * chunkBytes), chunkBytes);
+  const together = (bytes: number, parity: number) =>
+    parity === 0 ? bytes : roundUp(bytes, chunkBytes) + parity;
+  const wanted = bytesGiven ?? 0;
+  const split =
+    given.split ?? splitFor(together(wanted, parityGiven ?? usualParity(wanted)), packetBytes);
+  checkSplit(split);
+  const addressable = packetBytes * 2 ** split[1];
+  // A third is left for parity.
+  const maxMessageBytes =
+    bytesGiven ??
+    Math.min(MESSAGE_BYTES, Math.floor(addressable / 3 / chunkBytes) * 2 * chunkBytes);
+  const room = addressable - roundUp(maxMessageBytes, chunkBytes);
+  const maxParityBytes = parityGiven ?? Math.max(0, Math.min(usualParity(maxMessageBytes), room));
+  const bytes = together(maxMessageBytes, maxParityBytes);
+  if (bytes > addressable) {
+    throw new SdrError(
+      "TOO_LARGE",
+      `maxMessageBytes ${maxMessageBytes} and maxParityBytes ${maxParityBytes} are above the ${addressable} B of ` +
+        `${split[1]} packet bits at ${packetBytes} B`,
+      `use split [${splitFor(bytes, packetBytes).join(", ")}] or larger packets`,
+    );
+  }
+  return { split, maxMessageBytes, maxParityBytes };
+}
+
 /** Fills in defaults and checks everything; throws INVALID_ARGUMENT or TOO_LARGE naming the attribute. */
 export function resolveAttributes(
   given: QueuePairAttributes,
@@ -119,44 +158,7 @@ export function resolveAttributes(
     `chunkBytes ${chunkBytes} is not 1 to ${LIMITS.packetsPerChunkMax} packets of ${packetBytes} B`,
     `use a multiple of ${packetBytes}, such as ${packetBytes * Math.max(1, Math.round(chunkBytes / packetBytes))}`,
   );
-  const split = given.split ?? ([10, 18, 4] as const);
-  checkSplit(split);
-  const addressable = packetBytes * 2 ** split[1];
-  const maxMessageBytes = whole(
-    "maxMessageBytes",
-    given.maxMessageBytes ?? Math.min(MESSAGE_BYTES, addressable),
-    0,
-    LIMITS.messageBytesMax,
-  );
-  if (maxMessageBytes > addressable) {
-    throw new SdrError(
-      "TOO_LARGE",
-      `maxMessageBytes ${maxMessageBytes} is above the ${addressable} B of ${split[1]} packet bits at ${packetBytes} B`,
-      `use split [${splitFor(maxMessageBytes, packetBytes).join(", ")}] or larger packets`,
-    );
-  }
-  const parityBytesMax = addressable - roundUp(maxMessageBytes, chunkBytes);
-  const maxParityBytes = whole(
-    "maxParityBytes",
-    given.maxParityBytes ??
-      Math.max(
-        0,
-        Math.min(
-          roundUp(Math.max(maxMessageBytes / 2, PARITY_CHUNKS_MIN * chunkBytes), chunkBytes),
-          parityBytesMax,
-        ),
-      ),
-    0,
-    LIMITS.messageBytesMax,
-  );
-  if (given.maxParityBytes !== undefined && maxParityBytes > Math.max(0, parityBytesMax)) {
-    const bytes = roundUp(maxMessageBytes, chunkBytes) + maxParityBytes;
-    throw new SdrError(
-      "TOO_LARGE",
-      `maxMessageBytes and maxParityBytes are ${bytes} together, above the ${addressable} B of ${split[1]} packet bits`,
-      `use split [${splitFor(bytes, packetBytes).join(", ")}] or larger packets`,
-    );
-  }
+  const { split, maxMessageBytes, maxParityBytes } = resolveSizes(given, packetBytes, chunkBytes);
   const slotsMax = Math.min(LIMITS.messagesMax, 2 ** split[0]);
   const { rateBps = Number.POSITIVE_INFINITY } = given;
   check(
