@@ -10,8 +10,8 @@ import {
 } from "../dist/sdk/index.js";
 
 const BLOCK_CHUNKS_MAX = 256; // k + m over GF(2^8)
-/** What a fallback adds, in round trips: half of one in patience, one for the NACK and what it brings. */
-const FALLBACK_RTTS = 1.5;
+/** What a fallback adds, in round trips: 1 + beta, the policy's default patience before the NACK. */
+const FALLBACK_RTTS = 1.25;
 /** Virtual time between two messages of a world, so that nothing of the first is under way in the second. */
 const PAUSE_NS = 1e9;
 

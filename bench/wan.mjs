@@ -45,7 +45,7 @@ function describeSetting() {
     ...{ bytes: BYTES, chunks, attributes: ATTRIBUTES },
     idealNs: nsOf(BYTES + chunks * HEADER_BYTES) + rttNs,
     fastest,
-    // At 1 % one of two losses in a group of five is near certain in so many: XOR falls back almost always.
+    // At 1 % two losses in a group of five, in one of so many groups, are near certain: XOR falls back almost always.
     policies: [fastest, "ec-mds(32,8)", "ec-xor(32,8)", "sr-nack"],
   };
 }
