@@ -7,12 +7,16 @@
 namespace sdr::codec {
 namespace {
 
-// Where rows take several passes, each pass but the first finds the sources' bytes in the second-level cache.
-constexpr size_t kTileBytesMax = 256 * 1024;  // of all sources together
-constexpr size_t kTileStepBytes = 512;        // a tile is a multiple of it
+// Sources come from memory a tile at a time: while one is worked on, the second-level cache is asked for the next. Rows
+// that take several passes find the tile there. A tile has about as many bytes of each source as make this together.
+constexpr size_t kTileBytes = 32 * 1024;
+constexpr size_t kTileStepBytes = 512;  // a tile is a multiple of it, and at least that
+// Longer targets are written past the caches, which spares reading what is overwritten anyway. Half of the speed for
+// parity that is not read at once; next to nothing where it is.
+constexpr size_t kPastCachesBytesMin = 2048;
 
 size_t tile_bytes(uint32_t columns) {
-  return std::max(kTileBytesMax / columns / kTileStepBytes, size_t{1}) * kTileStepBytes;
+  return std::max(kTileBytes / columns / kTileStepBytes, size_t{1}) * kTileStepBytes;
 }
 
 // A matrix with the chunks it belongs to, all of which have the bytes that are worked on.
@@ -29,18 +33,28 @@ bool is_ones(const uint8_t* row, uint32_t columns) {
   return std::all_of(row, row + columns, [](uint8_t coefficient) { return coefficient == 1; });
 }
 
+// The part of a tile that pass `p` of `passes` asks for: each its share of the columns.
+Ahead share(const Block& block, size_t begin, size_t bytes, uint32_t p, uint32_t passes) {
+  const uint32_t from = block.columns * p / passes, to = block.columns * (p + 1) / passes;
+  return {block.sources + from, bytes == 0 ? 0 : to - from, begin, bytes};
+}
+
 void run_tiles(const Block& block, size_t begin, size_t end, const Kernel& kernel) {
-  const size_t tile = block.rows <= kernel.rows_max ? end - begin : tile_bytes(block.columns);
+  const size_t tile = tile_bytes(block.columns);
   const uint32_t passes = (block.rows + kernel.rows_max - 1) / kernel.rows_max;
-  for (size_t at = begin; at < end; at += std::min(tile, end - at)) {
+  const bool past_caches = end - begin >= kPastCachesBytesMin;
+  for (size_t at = begin; at < end;) {
+    const size_t bytes = std::min(tile, end - at), next = at + bytes;
     uint32_t row = 0;
     for (uint32_t p = 0; p < passes; p++) {
       const uint32_t rows = (block.rows - row + passes - p - 1) / (passes - p);  // as even as can be
       const uint8_t* coefficients = block.coefficients + row * block.stride;
       kernel.run({coefficients, block.stride, rows, block.columns, is_ones(coefficients, block.columns), block.sources,
-                  block.targets + row, at, std::min(tile, end - at), block.add});
+                  block.targets + row, at, bytes, block.add, past_caches,
+                  share(block, next, std::min(tile, end - next), p, passes)});
       row += rows;
     }
+    at = next;
   }
 }
 

@@ -14,16 +14,15 @@ namespace sdr::codec {
 namespace {
 
 constexpr size_t kVector = 32;
-constexpr size_t kPrefetchAhead = 512;  // bytes of each source
-constexpr size_t kCacheLine = 64;
 
 struct Step {
+  AheadCursor ahead;
   const uint8_t* coefficients;
   size_t stride;
   uint32_t columns;
   const uint8_t* const* sources;
   uint8_t* const* targets;
-  size_t at, prefetch_at;
+  size_t at;
   bool add;
 };
 
@@ -34,7 +33,7 @@ SDR_INLINE __m256i table(const uint8_t* from) {
 }
 
 template <int kRows, int kVectors, bool kOnes>
-SDR_INLINE void run_step(const Step& step, const FieldTables& tables) {
+SDR_INLINE void run_step(Step& step, const FieldTables& tables) {
   const __m256i low_half = _mm256_set1_epi8(15);
   __m256i sum[kRows][kVectors];
 #pragma GCC unroll 8
@@ -51,8 +50,8 @@ SDR_INLINE void run_step(const Step& step, const FieldTables& tables) {
       whole[v] = load(source + step.at + v * kVector);
       low[v] = _mm256_and_si256(whole[v], low_half);
       high[v] = _mm256_and_si256(_mm256_srli_epi64(whole[v], 4), low_half);
-      if (v * kVector % kCacheLine == 0) _mm_prefetch(source + step.prefetch_at + v * kVector, _MM_HINT_T0);
     }
+    if constexpr (kVectors * kVector >= kCacheLine) step.ahead.ask<kVectors * kVector / kCacheLine>();
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++) {
       if (kOnes && r == 0) {
@@ -93,8 +92,8 @@ SDR_INLINE void run_tail(const Step& step, const FieldTables& tables, size_t byt
     std::memcpy(to[r], step.targets[r] + step.at, bytes);
     targets[r] = to[r];
   }
-  run_step<kRows, 1, kOnes>(Step{step.coefficients, step.stride, step.columns, sources, targets, 0, 0, step.add},
-                            tables);
+  Step copies{step.ahead, step.coefficients, step.stride, step.columns, sources, targets, 0, step.add};
+  run_step<kRows, 1, kOnes>(copies, tables);
   for (int r = 0; r < kRows; r++) std::memcpy(step.targets[r] + step.at, to[r], bytes);
 }
 
@@ -103,13 +102,10 @@ SDR_TARGET void run_rows(const Pass& pass) {
   constexpr int kVectors = kRows <= 2 ? 4 : 2;
   constexpr size_t kStep = kVectors * kVector;
   const FieldTables& tables = field();
-  Step step{pass.coefficients, pass.stride, pass.columns, pass.sources, pass.targets, pass.offset, 0, pass.add};
+  Step step{AheadCursor(pass.ahead), pass.coefficients, pass.stride, pass.columns, pass.sources, pass.targets,
+            pass.offset, pass.add};
   const size_t end = pass.offset + pass.bytes;
-  for (; end - step.at >= kStep; step.at += kStep) {
-    step.prefetch_at = end - step.at > kPrefetchAhead ? step.at + kPrefetchAhead : step.at;
-    run_step<kRows, kVectors, kOnes>(step, tables);
-  }
-  step.prefetch_at = step.at;
+  for (; end - step.at >= kStep; step.at += kStep) run_step<kRows, kVectors, kOnes>(step, tables);
   for (; end - step.at >= kVector; step.at += kVector) run_step<kRows, 1, kOnes>(step, tables);
   if (step.at < end) run_tail<kRows, kOnes>(step, tables, end - step.at);
 }

@@ -14,7 +14,6 @@ namespace sdr::codec {
 namespace {
 
 constexpr size_t kVector = 64;
-constexpr size_t kPrefetchAhead = 512;  // bytes of each source
 constexpr int kThreeWayXor = 0x96;
 
 // The affine matrices of a pass, column after column, so that the inner loop reads them in order.
@@ -24,11 +23,12 @@ struct Matrices {
 
 // What one step works on. `mask`: the bytes of the last vector that exist.
 struct Step {
+  AheadCursor ahead;
   const uint64_t* matrices;
   const uint8_t* const* sources;
   uint8_t* const* targets;
   uint32_t columns;
-  size_t at, prefetch_at;
+  size_t at;
   __mmask64 mask;
   bool add;
 };
@@ -39,15 +39,20 @@ SDR_INLINE __m512i load(const uint8_t* from, __mmask64 mask) {
   return _mm512_loadu_si512(from);
 }
 
-template <bool kMasked>
+// How a target is written: the whole vector, what the mask says, or past the caches.
+enum class Write { whole, masked, past };
+
+template <Write kWrite>
 SDR_INLINE void store(uint8_t* to, __m512i value, __mmask64 mask) {
-  if constexpr (kMasked) _mm512_mask_storeu_epi8(to, mask, value);
+  if constexpr (kWrite == Write::masked) _mm512_mask_storeu_epi8(to, mask, value);
+  else if constexpr (kWrite == Write::past) _mm512_stream_si512(reinterpret_cast<__m512i*>(to), value);
   else _mm512_storeu_si512(to, value);
 }
 
 // Rows by vectors bytes of the targets from all sources.
-template <int kRows, int kVectors, bool kOnes, bool kMasked>
-SDR_INLINE void run_step(const Step& step) {
+template <int kRows, int kVectors, bool kOnes, Write kWrite>
+SDR_INLINE void run_step(Step& step) {
+  constexpr bool kMasked = kWrite == Write::masked;
   __m512i sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; r++) {
@@ -65,9 +70,8 @@ SDR_INLINE void run_step(const Step& step) {
     for (int v = 0; v < kVectors; v++) {
       a[v] = load<kMasked>(one + step.at + v * kVector, step.mask);
       b[v] = load<kMasked>(two + step.at + v * kVector, step.mask);
-      _mm_prefetch(one + step.prefetch_at + v * kVector, _MM_HINT_T0);
-      _mm_prefetch(two + step.prefetch_at + v * kVector, _MM_HINT_T0);
     }
+    step.ahead.ask<2 * kVectors>();
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++) {
       if (kOnes && r == 0) {
@@ -99,12 +103,19 @@ SDR_INLINE void run_step(const Step& step) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; r++) {
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; v++) store<kMasked>(step.targets[r] + step.at + v * kVector, sum[r][v], step.mask);
+    for (int v = 0; v < kVectors; v++) store<kWrite>(step.targets[r] + step.at + v * kVector, sum[r][v], step.mask);
   }
 }
 
 // As many vectors a step as the registers hold beside the rows.
 constexpr int vectors_of(int rows) { return rows <= 4 ? 4 : 2; }
+
+// Such stores want whole cache lines.
+bool may_write_past(const Pass& pass, int rows) {
+  uintptr_t together = 0;
+  for (int r = 0; r < rows; r++) together |= reinterpret_cast<uintptr_t>(pass.targets[r] + pass.offset);
+  return pass.past_caches && !pass.add && together % kCacheLine == 0;
+}
 
 template <int kRows, bool kOnes>
 SDR_TARGET void run_rows(const Pass& pass) {
@@ -117,18 +128,19 @@ SDR_TARGET void run_rows(const Pass& pass) {
       matrices.at[c * kRows + static_cast<uint32_t>(r)] =
           tables.affine[pass.coefficients[static_cast<size_t>(r) * pass.stride + c]];
   }
-  Step step{matrices.at, pass.sources, pass.targets, pass.columns, pass.offset, 0, ~__mmask64{0}, pass.add};
+  Step step{AheadCursor(pass.ahead), matrices.at, pass.sources, pass.targets, pass.columns, pass.offset, ~__mmask64{0},
+            pass.add};
   const size_t end = pass.offset + pass.bytes;
-  for (; end - step.at >= kStep; step.at += kStep) {
-    // Not beyond the end: what is there belongs to others.
-    step.prefetch_at = end - step.at > kPrefetchAhead ? step.at + kPrefetchAhead : step.at;
-    run_step<kRows, kVectors, kOnes, false>(step);
+  if (may_write_past(pass, kRows)) {
+    for (; end - step.at >= kStep; step.at += kStep) run_step<kRows, kVectors, kOnes, Write::past>(step);
+    _mm_sfence();  // what others do next comes after these stores, as after all others
+  } else {
+    for (; end - step.at >= kStep; step.at += kStep) run_step<kRows, kVectors, kOnes, Write::whole>(step);
   }
   for (; step.at < end; step.at += kVector) {
     const size_t left = end - step.at;
-    step.prefetch_at = step.at;
     step.mask = left >= kVector ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
-    run_step<kRows, 1, kOnes, true>(step);
+    run_step<kRows, 1, kOnes, Write::masked>(step);
   }
 }
 

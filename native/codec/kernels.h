@@ -10,6 +10,14 @@ namespace sdr::codec {
 
 inline constexpr uint32_t kCoefficientsMax = 128 * 128;  // of a matrix: rows + columns <= 256
 
+// What will be read next: `bytes` bytes from `offset` on of each source. A kernel asks for a line or two of it each
+// time that it has worked on as much, so that memory is busy while it computes.
+struct Ahead {
+  const uint8_t* const* sources;
+  uint32_t count;  // 0: nothing
+  size_t offset, bytes;
+};
+
 // targets[r] = sum over c of coefficient[r][c] * sources[c], over `bytes` bytes from `offset` on; with `add`, what the
 // targets hold is a summand too. No target overlaps another buffer. Sources and targets have any alignment.
 struct Pass {
@@ -22,6 +30,8 @@ struct Pass {
   uint8_t* const* targets;
   size_t offset, bytes;
   bool add;
+  bool past_caches;             // a hint: what is written need not be kept in the caches
+  Ahead ahead;
 };
 
 struct Kernel {
@@ -29,6 +39,37 @@ struct Kernel {
   bool supported;     // by this processor
   uint32_t rows_max;  // of a pass: what the registers hold
   void (*run)(const Pass& pass);
+};
+
+inline constexpr size_t kCacheLine = 64;
+
+// Goes through an Ahead, line by line and source by source, and asks the second-level cache for it: the first-level one
+// has no room beside what is being worked on.
+class AheadCursor {
+ public:
+  explicit AheadCursor(const Ahead& ahead) : left_(ahead.sources), end_(left_ + ahead.count), ahead_(ahead) { enter(); }
+
+  template <int kLines>
+  __attribute__((always_inline)) void ask() {
+    if (at_ == nullptr) return;
+#pragma GCC unroll 8
+    for (size_t line = 0; line < kLines; line++) __builtin_prefetch(at_ + line * kCacheLine, 0, 2);
+    bytes_ -= kLines * kCacheLine;
+    if (bytes_ > 0) at_ += kLines * kCacheLine;
+    else enter();
+  }
+
+ private:
+  __attribute__((always_inline)) void enter() {
+    at_ = left_ == end_ ? nullptr : *left_++ + ahead_.offset;
+    bytes_ = static_cast<ptrdiff_t>(ahead_.bytes);
+  }
+
+  const uint8_t* const* left_;
+  const uint8_t* const* end_;
+  const Ahead& ahead_;
+  const uint8_t* at_ = nullptr;
+  ptrdiff_t bytes_ = 0;
 };
 
 // Those compiled in, the fastest first; the last is the scalar one, which every processor has.
