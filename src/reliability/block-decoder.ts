@@ -1,9 +1,9 @@
 /**
  * The receiver's account of blocks: what is present of each in the two live bitmaps, which can be decoded, and what
- * came of it. Work is proportional to what changed: words are compared with a saved copy, from the first open block to
- * a little beyond the highest chunk seen.
+ * came of it. Work is proportional to what changed: words are compared with a saved copy, those of blocks with data
+ * missing, up to a little beyond the highest chunk seen.
  */
-import type { ChunkBitmap } from "./bitmap.ts";
+import { ChunkBitmap } from "./bitmap.ts";
 import type { BlockLayout } from "./block-layout.ts";
 import type { CodingTask, ReceiveCounters } from "./policy.ts";
 
@@ -17,32 +17,60 @@ const GIVEN = 2;
 /** The decode is over: once a block, whatever came of it. */
 const OVER = 4;
 
-/** A saved copy of a live bitmap, and where it ends. */
+/**
+ * A saved copy of a live bitmap whose chunks come in blocks of `blockChunks`, the last one perhaps short. Words of which
+ * all blocks are closed are not looked at any more.
+ */
 class Seen {
-  readonly chunkCount: number;
+  private readonly chunkCount: number;
+  private readonly blockChunks: number;
   private readonly words: Uint32Array;
+  /** Open blocks that have chunks in each word. */
+  private readonly openBlocks: Uint8Array;
+  /** For each word a later one, or itself: following them ends at the first word from there on that is open. */
+  private readonly next: Uint32Array;
   private highestWord = -1;
 
-  constructor(chunkCount: number) {
+  constructor(chunkCount: number, blockChunks: number) {
+    const wordCount = (chunkCount + 31) >>> 5;
     this.chunkCount = chunkCount;
-    this.words = new Uint32Array((chunkCount + 31) >>> 5);
+    this.blockChunks = blockChunks;
+    this.words = new Uint32Array(wordCount);
+    this.next = new Uint32Array(wordCount + 1).map((_, word) => word);
+    this.openBlocks = new Uint8Array(wordCount).map((_, word) => {
+      const last = Math.min(32 * word + 31, chunkCount - 1);
+      return Math.floor(last / blockChunks) - Math.floor((32 * word) / blockChunks) + 1;
+    });
   }
 
   has(chunk: number): boolean {
     return ((this.words[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
   }
 
-  /** Tells `onChunk` of each chunk from the word of `from` on that is in `live` and was not seen yet. */
-  update(
-    live: ChunkBitmap,
-    from: number,
-    lookaheadWords: number,
-    onChunk: (chunk: number) => void,
-  ): void {
+  close(block: number): void {
+    const first = block * this.blockChunks;
+    const last = Math.min(first + this.blockChunks, this.chunkCount) - 1;
+    for (let word = first >>> 5; word <= last >>> 5; word++)
+      if (--(this.openBlocks[word] as number) === 0) this.next[word] = word + 1;
+  }
+
+  /** The first open word at or after `word`, or the number of words. */
+  private firstOpen(word: number): number {
+    const { next } = this;
+    let at = word;
+    for (let to = next[at] as number; to !== at; to = next[at] as number) {
+      next[at] = next[to] as number;
+      at = to;
+    }
+    return at;
+  }
+
+  /** Tells `onChunk` of each chunk of an open word that is in `live` and was not seen yet. */
+  update(live: ChunkBitmap, lookaheadWords: number, onChunk: (chunk: number) => void): void {
     const { words, chunkCount } = this;
     const all = Math.min(words.length, live.words.length);
     let end = Math.min(all, this.highestWord + 1 + lookaheadWords);
-    for (let index = from >>> 5; index < end; index++) {
+    for (let index = this.firstOpen(0); index < end; index = this.firstOpen(index + 1)) {
       const word = live.words[index] as number;
       const known = words[index] as number;
       if (word === known) continue;
@@ -78,6 +106,7 @@ export class BlockDecoder {
   /** Data chunks missing, and parity chunks present, of each block. */
   private readonly missing: Uint8Array;
   private readonly present: Uint8Array;
+  /** Known when the message is over. */
   private parityArrived = 0;
   /** Blocks to decode, in the order in which they became recoverable; each at most once. */
   private readonly offered: number[] = [];
@@ -92,8 +121,8 @@ export class BlockDecoder {
   constructor(layout: BlockLayout) {
     const { blockCount, chunkCount, code } = layout;
     this.layout = layout;
-    this.data = new Seen(chunkCount);
-    this.parity = new Seen(blockCount * code.m);
+    this.data = new Seen(chunkCount, code.k);
+    this.parity = new Seen(blockCount * code.m, code.m);
     this.flags = new Uint8Array(blockCount);
     this.missing = new Uint8Array(blockCount).map((_, block) => layout.dataCount(block));
     this.present = new Uint8Array(blockCount);
@@ -111,8 +140,14 @@ export class BlockDecoder {
     this.update(nowNs, Infinity);
   }
 
-  /** The message is over: its bitmaps are another's from now on. */
-  release(): void {
+  /** The message is over, and its bitmaps are another's from now on: counts what parity there was. */
+  finish(): void {
+    if (this.parityBitmap !== undefined) {
+      const { words } = this.parityBitmap;
+      const parityCount = this.layout.blockCount * this.layout.code.m;
+      this.parityArrived = new ChunkBitmap(words, parityCount).count();
+      this.countWasted();
+    }
     this.bitmap = undefined;
     this.parityBitmap = undefined;
   }
@@ -121,18 +156,18 @@ export class BlockDecoder {
     const { bitmap, parityBitmap, layout } = this;
     if (bitmap === undefined) return;
     this.nowNs = nowNs;
-    const parityFrom = this.firstOpen * layout.code.m;
-    this.data.update(bitmap, layout.dataFirst(this.firstOpen), lookaheadWords, this.onData);
-    if (parityBitmap !== undefined)
-      this.parity.update(parityBitmap, parityFrom, lookaheadWords, this.onParity);
+    this.data.update(bitmap, lookaheadWords, this.onData);
+    if (parityBitmap !== undefined) this.parity.update(parityBitmap, lookaheadWords, this.onParity);
     while (this.firstOpen < layout.blockCount && this.missing[this.firstOpen] === 0)
       this.firstOpen++;
-    this.countWasted();
   }
 
   private handleData(chunk: number): void {
     const block = this.layout.blockOf(chunk);
-    (this.missing[block] as number)--;
+    if (--(this.missing[block] as number) === 0) {
+      this.data.close(block);
+      this.parity.close(block);
+    }
     this.note(block);
   }
 
@@ -142,7 +177,6 @@ export class BlockDecoder {
     // Of groups without data nothing is sent; what comes all the same does not count.
     if (chunk - block * m >= this.layout.parityCount(block)) return;
     (this.present[block] as number)++;
-    this.parityArrived++;
     this.note(block);
   }
 

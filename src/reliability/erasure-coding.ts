@@ -274,7 +274,7 @@ class ErasureReceiver implements ReceiveSession {
     if (this.complete || this.state !== "active") return;
     this.blocks.handleProgress(bitmap, nowNs, parity);
     this.inner.handleProgress(bitmap, nowNs);
-    if (this.complete) this.blocks.release();
+    if (this.complete) this.blocks.finish();
   }
 
   pollTask(_nowNs: number): CodingTask | undefined {
@@ -294,7 +294,6 @@ class ErasureReceiver implements ReceiveSession {
 
   handleDone(nowNs: number): void {
     this.inner.handleDone(nowNs);
-    this.blocks.release();
   }
 
   handleTimeout(nowNs: number): void {
@@ -303,7 +302,7 @@ class ErasureReceiver implements ReceiveSession {
 
   pollControl(nowNs: number): ControlFrame | undefined {
     const frame = this.inner.pollControl(nowNs);
-    if (this.complete) this.blocks.release();
+    if (this.complete) this.blocks.finish();
     return frame;
   }
 

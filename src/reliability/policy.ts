@@ -111,7 +111,7 @@ export interface ReceiveCounters {
   chunksRecovered: number;
   /** Parity chunks that it took. */
   parityUsed: number;
-  /** Parity chunks that arrived and were not needed. */
+  /** Parity chunks that arrived before the message was complete and were not needed; 0 until then. */
   parityWasted: number;
   /** Blocks that parity did not save: data chunks of theirs were asked for. */
   fallbacks: number;

@@ -1,6 +1,7 @@
 /** Frames that no honest peer sends, that belong to other messages, or that come far too often. */
 import { describe, expect, test } from "vitest";
 import type { Random } from "../../../src/base/random.ts";
+import { erasureCodingMds, erasureCodingXor } from "../../../src/reliability/erasure-coding.ts";
 import type { ControlFrame } from "../../../src/reliability/frames.ts";
 import { NO_CHUNK } from "../../../src/reliability/frames.ts";
 import { goBackN } from "../../../src/reliability/go-back-n.ts";
@@ -11,7 +12,13 @@ import {
 import type { World } from "./harness.ts";
 import { simulate } from "./harness.ts";
 
-const POLICIES = [goBackN(), selectiveRepeatRto(), selectiveRepeatNack()];
+const POLICIES = [
+  goBackN(),
+  selectiveRepeatRto(),
+  selectiveRepeatNack(),
+  erasureCodingMds(),
+  erasureCodingXor({ k: 6, m: 2 }),
+];
 const CHUNKS = 500;
 const ALL = 0xffffffff;
 
@@ -33,6 +40,8 @@ function nonsense(random: Random): ControlFrame {
     { kind: "ping", timeNs: far, padding: 3 },
     { kind: "close", message: 1, scope: "send", reason: 1 },
     { kind: "policy", message: 1, type: 200, payload: new Uint8Array(9) },
+    { kind: "policy", message: 1, type: 64, payload: new Uint8Array(4).fill(random.int(1, 255)) },
+    { kind: "policy", message: 1, type: 64, payload: new Uint8Array(random.int(0, 3)) },
     { ...(ack(0) as object), latestChunk: random.uint32(), delayNs: 1e15 } as ControlFrame,
   ]);
 }
@@ -105,6 +114,8 @@ describe.each(POLICIES)("$name", (policy) => {
       sender.handleInjected(0, 100, nowNs + 0);
       sender.handleInjected(-5, 3, nowNs);
       sender.handleInjected(90, 1e9, nowNs);
+      sender.handleInjected(-5, 3, nowNs, true);
+      sender.handleInjected(90, 1e9, nowNs, true);
     };
     const outcome = simulate({ policy, chunkCount: 100, seed: 8, meddle });
     expect(outcome.trips).toEqual(plain.trips);

@@ -1,5 +1,6 @@
 /** 8 GiB in one message: work and memory follow what changes. No time is asserted; the runner's limit bounds it. */
 import { expect, test } from "vitest";
+import { erasureCodingMds, erasureCodingXor } from "../../../src/reliability/erasure-coding.ts";
 import { goBackN } from "../../../src/reliability/go-back-n.ts";
 import {
   selectiveRepeatNack,
@@ -25,6 +26,24 @@ test.each([selectiveRepeatRto(), selectiveRepeatNack(), goBackN()])(
     else expect(extra).toBeLessThan(0.0013);
   },
 );
+
+test.each([
+  erasureCodingMds(),
+  erasureCodingXor(),
+  erasureCodingMds({ k: 1, m: 1 }),
+  erasureCodingMds({ k: 200, m: 50 }),
+])("8 GiB with one chunk in a hundred lost: $name", (policy) => {
+  const started = performance.now();
+  const scenario = { chunkCount: CHUNKS, seed: 11, chunks: { loss: 1e-2 }, windowChunks: 40_000 };
+  const outcome = simulate({ ...scenario, policy });
+  const ms = performance.now() - started;
+  console.log(`${policy.name}: seed 11, ${outcome.steps} steps in ${ms.toFixed(0)} ms`);
+  const { chunksRecovered, fallbacks } = outcome.receiver.counters!;
+  expect(chunksRecovered).toBeGreaterThan(CHUNKS * 0.008);
+  // Xor's blocks fail with a probability of 0.008 each, single chunks with their twins of 0.0001.
+  expect(fallbacks).toBeLessThan(100);
+  expect(outcome.chunksArrived + outcome.chunksRepaired + chunksRecovered).toBe(CHUNKS);
+});
 
 test("one gap at the start of 8 GiB, with everything behind it: ACKs still describe it all", () => {
   const losesChunk = (chunk: number, trip: number) => chunk === 0 && trip < 4;
