@@ -50,6 +50,9 @@ function sessionParams(qp: QueuePair, bytes: number, startNs: number): SessionPa
   };
 }
 
+/** Blocks have at least one chunk each; the rest is for blocks that are worked on again. */
+const TASKS_PER_CHUNK_MAX = 4;
+
 export interface DrivenOptions {
   /** The message fails with DEADLINE_EXCEEDED when it has not completed so long after the call. */
   readonly timeoutNs?: number;
@@ -71,6 +74,8 @@ export abstract class Driven<Report, Session extends SendSession | ReceiveSessio
   /** What nextTimeoutNs threw: it is called where a message cannot be failed, so that waits for the next timeout. */
   private broken: { readonly error: unknown } | undefined;
   private tasks = 0;
+  private tasksBegun = 0;
+  private tasksMost = 0;
 
   constructor(qp: QueuePair, policy: Policy, options: DrivenOptions) {
     this.qp = qp;
@@ -86,7 +91,9 @@ export abstract class Driven<Report, Session extends SendSession | ReceiveSessio
   protected begin(bytes: number, nowNs: number, create: (params: SessionParams) => Session): void {
     this.startNs = nowNs;
     try {
-      const session = create(sessionParams(this.qp, bytes, nowNs));
+      const params = sessionParams(this.qp, bytes, nowNs);
+      this.tasksMost = TASKS_PER_CHUNK_MAX * params.chunkCount;
+      const session = create(params);
       if (typeof session !== "object" || session === null) throw this.nonsense("made no session");
       this.session = session;
     } catch (error) {
@@ -133,19 +140,32 @@ export abstract class Driven<Report, Session extends SendSession | ReceiveSessio
   pollTasks(nowNs: number): void {
     if (this.session?.pollTask === undefined) return;
     while (this.tasks < TASKS_MAX) {
-      const task = this.attempt((session) => session.pollTask?.(nowNs));
+      const task = this.attempt((session) => session.pollTask?.(nowNs)) ?? undefined;
       if (task === undefined) return;
       this.tasks++;
-      this.attempt(() => this.beginTask(task));
+      this.attempt(() => {
+        if (++this.tasksBegun > this.tasksMost) throw this.nonsense("asks for tasks without end");
+        this.beginTask(task);
+      });
     }
   }
 
   /** Calls taskDone() once, now or later. */
   protected abstract beginTask(task: CodingTask): void;
 
+  protected get hasTasks(): boolean {
+    return this.tasks > 0;
+  }
+
   protected taskDone(tell: (session: Session) => void): void {
     this.tasks--;
     this.attempt(tell);
+  }
+
+  protected taskFailed(error: unknown): void {
+    this.taskDone(() => {
+      throw error;
+    });
   }
 
   timeout(nowNs: number): void {

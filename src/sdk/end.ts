@@ -19,8 +19,15 @@ export interface End {
   userWoken(): void;
   /** Sends what is due and re-arms timers, after a call from user code. */
   act(): void;
-  /** Calls `then` with the result of work on other threads, and then acts; not once the queue pair is closed. */
-  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void;
+  /**
+   * Has other threads do the work that `begin` gives them, calls `then` with its result or `fail` with what it threw,
+   * and acts; neither once the queue pair is closed.
+   */
+  awaitWork<T>(
+    begin: () => Promise<T>,
+    then: (result: T) => void,
+    fail: (error: unknown) => void,
+  ): void;
   /** Waiting for the peer begins: its silence counts from now. */
   beginWaiting(): void;
 }

@@ -283,10 +283,22 @@ export class QueuePair implements End, Disposable, AsyncDisposable {
   }
 
   /** @internal */
-  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void {
-    this.transport.awaitWork(work, (result) => {
+  awaitWork<T>(
+    begin: () => Promise<T>,
+    then: (result: T) => void,
+    fail: (error: unknown) => void,
+  ): void {
+    const work = async () => {
+      try {
+        return { result: await begin() };
+      } catch (error) {
+        return { error };
+      }
+    };
+    this.transport.awaitWork(work, (outcome) => {
       if (this.state === "closed") return;
-      then(result);
+      if ("result" in outcome) then(outcome.result as T);
+      else fail(outcome.error);
       this.act();
     });
   }

@@ -146,18 +146,25 @@ export class ReceiveHandle implements Disposable {
     const code = this.checkTask(task);
     const { first, count, parityFirst } = task;
     const { end } = this.side;
-    const native = end.native.recover(this.message, code, first, count, parityFirst);
-    return new Promise((resolve) => {
-      end.awaitWork(native, (result) => {
+    const begin = () => end.native.recover(this.message, code, first, count, parityFirst);
+    const outcome = new Deferred<Recovered>(() => end.userWoken());
+    end.awaitWork(
+      begin,
+      (result) => {
         this.handleRecovered(result);
-        end.userWoken();
-        resolve(toRecovered(result));
-      });
-    });
+        outcome.resolve(toRecovered(result));
+      },
+      (error) => outcome.reject(error),
+    );
+    return outcome.promise;
   }
 
   /** @internal As recover(), for a driver: `done` is called before the handle's own news of it. */
-  startRecovery(task: CodingTask, done: (recovered: Recovered) => void): void {
+  startRecovery(
+    task: CodingTask,
+    done: (recovered: Recovered) => void,
+    fail: (error: unknown) => void,
+  ): void {
     const code = this.checkTask(task);
     const { first, count, parityFirst } = task;
     const { end } = this.side;
@@ -167,7 +174,10 @@ export class ReceiveHandle implements Disposable {
     };
     if (this.region.isPhantom)
       finish(end.native.recoverNow(this.message, code, first, count, parityFirst));
-    else end.awaitWork(end.native.recover(this.message, code, first, count, parityFirst), finish);
+    else {
+      const begin = () => end.native.recover(this.message, code, first, count, parityFirst);
+      end.awaitWork(begin, finish, fail);
+    }
   }
 
   private checkTask(task: CodingTask): NativeCode {

@@ -52,11 +52,15 @@ export class ReliableReceive
 
   /** Makes a block's missing chunks; the handle reports progress after it. */
   protected beginTask(task: CodingTask): void {
-    this.handle.startRecovery(task, ({ chunks, parityUsed }) => {
-      this.taskDone((session) =>
-        session.handleTaskDone?.(task, this.qp.nowNs(), chunks, parityUsed),
-      );
-    });
+    this.handle.startRecovery(
+      task,
+      ({ chunks, parityUsed }) => {
+        this.taskDone((session) =>
+          session.handleTaskDone?.(task, this.qp.nowNs(), chunks, parityUsed),
+        );
+      },
+      (error) => this.taskFailed(error),
+    );
   }
 
   done(nowNs: number): void {
@@ -87,7 +91,8 @@ export class ReliableReceive
   private look(session: ReceiveSession, nowNs: number): void {
     const { handle } = this;
     if (session.state === "failed") throw this.gaveUp();
-    if (!session.complete) return;
+    // Tasks that end now still count, and nothing is to wait for them in complete().
+    if (!session.complete || this.hasTasks) return;
     const { counters } = session;
     const { immediate, message, bytes = 0 } = handle;
     this.deadlineNs = Number.POSITIVE_INFINITY;

@@ -83,17 +83,18 @@ export class ReliableSend extends Driven<WriteReport, SendSession> implements Se
     };
     if (parity.isPhantom) return done(CODEC_STATUS.ok);
     const { chunkBytes } = qp.attributes;
-    const begin = task.first * chunkBytes;
-    const bytes = Math.min(task.count * chunkBytes, handle.bytes - begin);
-    const work = code.encodeBlock(
-      source.region.native,
-      source.offset + begin,
-      bytes,
-      chunkBytes,
-      parity.native,
-      task.parityFirst * chunkBytes,
-    );
-    qp.awaitWork(work, done);
+    const first = task.first * chunkBytes;
+    const bytes = Math.min(task.count * chunkBytes, handle.bytes - first);
+    const encode = () =>
+      code.encodeBlock(
+        source.region.native,
+        source.offset + first,
+        bytes,
+        chunkBytes,
+        parity.native,
+        task.parityFirst * chunkBytes,
+      );
+    qp.awaitWork(encode, done, (error) => this.taskFailed(error));
   }
 
   pollTransmit(maxChunks: number, nowNs: number): ChunkRange | undefined {

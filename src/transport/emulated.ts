@@ -38,7 +38,7 @@ export class EmulatedWorld implements Disposable {
   private readonly handle: NativeWorld;
   private woken = false;
   /** Work of other threads that time waits for, and what to do with its results, in order. */
-  private work: { readonly done: Promise<unknown>; readonly take: (result: never) => void }[] = [];
+  private work: { begin: () => Promise<unknown>; take: (result: never) => void }[] = [];
   private running = false;
   private closed = false;
 
@@ -143,21 +143,24 @@ export class EmulatedWorld implements Disposable {
     return true;
   }
 
-  /** Results arrive in any order and are delivered in that of their beginning: the same seed gives the same run. */
+  /**
+   * Work begins here and not when it is asked for, and its results are delivered in that order once all of them are
+   * there: what threads do to bitmaps meanwhile is seen by nobody, and the same seed gives the same run.
+   */
   private async finishWork(): Promise<boolean> {
     const worked = this.work.length > 0;
     while (this.work.length > 0 && !this.closed) {
       const batch = this.work;
       this.work = [];
-      const results = await Promise.all(batch.map(({ done }) => done));
+      const results = await Promise.all(batch.map(({ begin }) => begin()));
       for (const [index, { take }] of batch.entries()) take(results[index] as never);
     }
     return worked;
   }
 
   /** @internal */
-  awaitWork<T>(done: Promise<T>, then: (result: T) => void): void {
-    this.work.push({ done, take: then });
+  awaitWork<T>(begin: () => Promise<T>, then: (result: T) => void): void {
+    this.work.push({ begin, take: then });
   }
 
   /** @internal */
@@ -236,8 +239,8 @@ class EmulatedTransport implements Transport {
     this.world.userWoken();
   }
 
-  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void {
-    this.world.awaitWork(work, then);
+  awaitWork<T>(begin: () => Promise<T>, then: (result: T) => void): void {
+    this.world.awaitWork(begin, then);
   }
 
   close(): void {}

@@ -65,8 +65,11 @@ export interface Transport {
   rearm(): void;
   /** User code was given something to do (a promise was settled): virtual time must wait for it. */
   userWoken(): void;
-  /** Calls `then` with the result of work that other threads do; no virtual time passes meanwhile. */
-  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void;
+  /**
+   * Has other threads do work that `begin` gives them, and calls `then` with its result; in virtual time no time passes
+   * meanwhile, and nothing else happens.
+   */
+  awaitWork<T>(begin: () => Promise<T>, then: (result: T) => void): void;
   close(): void;
 }
 

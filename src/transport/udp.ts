@@ -193,8 +193,8 @@ export class UdpTransport implements Transport {
 
   userWoken(): void {}
 
-  awaitWork<T>(work: Promise<T>, then: (result: T) => void): void {
-    work.then((result) => {
+  awaitWork<T>(begin: () => Promise<T>, then: (result: T) => void): void {
+    begin().then((result) => {
       if (!this.closed) then(result);
     });
   }

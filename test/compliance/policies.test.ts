@@ -2,12 +2,13 @@
 import { expect, test } from "vitest";
 import { POLICIES, parsePolicy } from "../../src/sdk/index.ts";
 import { emulatedMaker } from "./emulated-fixture.ts";
+import { erasureCompliance } from "./erasure.ts";
 import { policyCompliance } from "./policy.ts";
 import { udpMaker } from "./udp-fixture.ts";
 
 test("there are policies to hold to the suite", () => {
   expect(POLICIES.map(({ name }) => name)).toEqual(
-    expect.arrayContaining(["gbn", "sr-rto", "sr-nack"]),
+    expect.arrayContaining(["gbn", "sr-rto", "sr-nack", "ec-mds", "ec-xor"]),
   );
 });
 
@@ -20,3 +21,5 @@ for (const { name } of POLICIES) {
   policyCompliance(emulatedMaker(), () => parsePolicy(name));
   policyCompliance(udp, () => parsePolicy(name), { small: true });
 }
+erasureCompliance(emulatedMaker());
+erasureCompliance(udp);

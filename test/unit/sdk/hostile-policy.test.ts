@@ -43,6 +43,7 @@ function broken<T extends object>(session: T, faults: Faults): T {
 function sender(faults: Faults): Policy {
   return {
     name: "hostile",
+    parityChunks: () => 4,
     createSender: (params) => broken(sound.createSender(params), faults),
     createReceiver: (params) => sound.createReceiver(params),
   };
@@ -51,6 +52,7 @@ function sender(faults: Faults): Policy {
 function receiver(faults: Faults): Policy {
   return {
     name: "hostile",
+    parityChunks: () => 4,
     createSender: (params) => sound.createSender(params),
     createReceiver: (params) => broken(sound.createReceiver(params), faults),
   };
@@ -90,6 +92,25 @@ const frame = (type: number, bytes: number) => () => ({
   payload: new Uint8Array(bytes),
 });
 const range = (first: number, count: number) => () => ({ first, count });
+const mds = { kind: "mds", k: 4, m: 2 };
+const task =
+  (first: number, count: number, parityFirst: number, code: unknown = mds) =>
+  () => ({ code, first, count, parityFirst });
+
+/** Of either session: BYTES are 25 chunks, with 4 parity chunks. */
+const TASKS: readonly (readonly [string, Faults])[] = [
+  ["a pollTask that throws", { pollTask: boom }],
+  ["a task beyond the message", { pollTask: task(24, 2, 0) }],
+  ["a task before the message", { pollTask: task(-1, 2, 0) }],
+  ["a task of more chunks than its code has", { pollTask: task(0, 5, 0) }],
+  ["a task beyond the parity", { pollTask: task(0, 4, 3) }],
+  ["a task that is no numbers", { pollTask: task(0, Number.NaN, 0) }],
+  ["a task of no code", { pollTask: task(0, 1, 0, undefined) }],
+  ["a task of a code that is none", { pollTask: task(0, 1, 0, { kind: "magic", k: 4, m: 2 }) }],
+  ["a task of a code too large", { pollTask: task(0, 1, 0, { kind: "mds", k: 255, m: 2 }) }],
+  ["tasks without end", { pollTask: task(0, 4, 0) }],
+  ["a task whose end throws", { pollTask: task(0, 4, 0), handleTaskDone: boom }],
+];
 
 const SENDERS: readonly (readonly [string, Faults])[] = [
   ...["handleControl", "handleInjected", "pollTransmit", "pollControl", "nextTimeoutNs"].map(
@@ -102,6 +123,11 @@ const SENDERS: readonly (readonly [string, Faults])[] = [
   ["a timer at no number", { nextTimeoutNs: () => undefined }],
   ["a timer that never moves on", { nextTimeoutNs: () => 0 }],
   ["a timer before time began", { nextTimeoutNs: () => -1 }],
+  [
+    "a parity chunk beyond the split",
+    { pollTransmit: () => ({ ...range(2 ** 20, 1)(), parity: true }) },
+  ],
+  ...TASKS,
   ["a chunk beyond the message", { pollTransmit: range(1000, 1) }],
   ["a chunk before the message", { pollTransmit: range(-1, 1) }],
   ["a chunk that is no number", { pollTransmit: range(Number.NaN, 1) }],
@@ -121,6 +147,7 @@ const RECEIVERS: readonly (readonly [string, Faults])[] = [
   ["a timer that never moves on", { nextTimeoutNs: () => 0 }],
   ["a frame above the packet size", { pollControl: frame(200, 60_000) }],
   ["a frame that is none", { pollControl: () => null }],
+  ...TASKS,
 ];
 
 describe("a sender's session with", () => {
@@ -158,6 +185,16 @@ describe("a receiver's session with", () => {
     expect(await outcome(receiver({ handleDone: boom }))).toEqual(["ok", "ok", "ok", "ok"]);
   });
 });
+
+test.each([[-1], [0.5], [Number.NaN], ["many"], [1e9]])(
+  "a policy that brings %s parity chunks is refused at post",
+  async (count) => {
+    const policy = { ...sound, name: "hostile", parityChunks: () => count } as unknown as Policy;
+    const world = new EmulatedWorld({ seed: 5 });
+    const [, qb] = await connected(world);
+    expect(() => reliableReceive(qb, new Uint8Array(BYTES), policy)).toThrow(/parity/);
+  },
+);
 
 test.each([
   ["createSender", boom],
