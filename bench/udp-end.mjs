@@ -37,9 +37,9 @@ function statusBytes(name) {
 }
 
 /**
- * Begins to measure what a transfer uses; the function that it returns tells. `peakBytes`: how far resident memory rose,
- * at its highest, above where it was at the beginning, when the user's buffer was resident already. Undefined where the
- * system does not forget its high-water mark when asked.
+ * Begins to measure what a transfer uses; the function that it returns tells. `peakBytes`: how far resident memory
+ * rose, at its highest, above where it was at the beginning, when the user's buffer was resident already. Undefined
+ * where the system does not forget its high-water mark when asked.
  */
 function meter() {
   globalThis.gc();

@@ -206,7 +206,8 @@ export function udpTables({ results, bytes, messages, rounds }) {
     `${bytes / 2 ** 20} MiB as ${messages} messages at once, ${repeats} rounds, two processes, SHA-256 checked; `,
     "ratios are medians of each round's\n\n",
     costTable(results),
-    "CPU time is that of all threads of an end's process. Memory is how far a process rises in its first transfer above\n",
-    "where it stood with its buffer in place: the user's buffers are not counted, all that a transfer takes besides is\n",
+    "CPU time is that of all threads of an end's process. Memory is how far a process rises in its first transfer\n",
+    "above where it stood with its buffer in place: the user's buffers are not counted, all else that a transfer\n",
+    "takes is\n",
   ].join("");
 }

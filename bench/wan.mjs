@@ -31,8 +31,8 @@ function describeSetting() {
   const chunks = Math.ceil(BYTES / PACKET_BYTES);
   const nsOf = (bytes) => (bytes * 8e9) / link.rateBps;
   const rttNs = 2 * link.delayNs;
-  // With 25 % of parity nothing is faster than 1.22 of the ideal, so (32,8) shows what that costs, and the code that
-  // the model finds fastest what erasure coding can do here: more chunks in a block, and in all a few percent of parity.
+  // With 25 % of parity nothing is faster than 1.22 of the ideal: (32,8) shows what that costs; and the code that the
+  // model finds fastest, what erasure coding can do here: more chunks in a block, and a few percent of parity in all.
   const code = fastestCode({
     chunks,
     chunkNs: nsOf(PACKET_BYTES + HEADER_BYTES),
