@@ -1,6 +1,8 @@
 #include "transport/receives.h"
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "transport/checks.h"
@@ -112,9 +114,10 @@ sdr_status Receives::recover(uint32_t message, const codec::Code& code, uint32_t
   Block block{message, code, first, count, parity_first};
   const sdr_status status = begin(&block);
   if (status != SDR_OK) return status;
-  const sdr_status made = make(block, recovered);
-  end(block);
-  return made;
+  // Also when the code throws for want of memory: then the chunks stay sealed, and another try may make them.
+  const std::unique_ptr<const Block, std::function<void(const Block*)>> in_hand(
+      &block, [this](const Block* ended) { end(*ended); });
+  return make(block, recovered);
 }
 
 // Acquires the chunk's bytes with its bit.
