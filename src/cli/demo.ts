@@ -138,6 +138,8 @@ function toRow(report: SendFileReport, link: LinkProfile, verdict: string): Tran
     duplicated: sent.duplicated + received.duplicated,
     reordered: sent.reordered + received.reordered,
     chunksRetransmitted: report.chunksRetransmitted,
+    parityChunks: report.parityChunks,
+    fallbacks: report.fallbacks,
     controlFrames: sent.controlFrames + received.controlFrames,
     verdict,
   };

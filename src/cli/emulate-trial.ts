@@ -32,24 +32,32 @@ export const COLUMN = {
   controlFrames: 3,
   /** 0: delivered; else the error's number. */
   failure: 4,
+  parityChunks: 5,
+  chunksRecovered: 6,
+  parityWasted: 7,
+  fallbacks: 8,
 } as const;
-export const COLUMNS = 5;
+export const COLUMNS = 9;
 
 /** Virtual time after which a silent peer is given up: the longer of these two. */
 const PEER_TIMEOUT_NS = 5e9;
 const PEER_TIMEOUT_RTTS = 100;
 const PEER_TIMEOUT_NS_MAX = 3600e9;
 
-function attributes(setting: TrialSetting): QueuePairAttributes {
+/** Room for just this message and its parity. */
+function attributes(setting: TrialSetting, policy: Policy): QueuePairAttributes {
   const { bytes, packetBytes, chunkBytes, forward, reverse } = setting;
+  const chunks = Math.ceil(bytes / chunkBytes);
+  const maxParityBytes = (policy.parityChunks?.(chunks) ?? 0) * chunkBytes;
   const peerTimeoutNs = Math.max(PEER_TIMEOUT_NS, PEER_TIMEOUT_RTTS * rttNs(forward, reverse));
   return {
     packetBytes,
     chunkBytes,
     maxMessageBytes: bytes,
+    maxParityBytes,
     maxMessages: 1,
     generations: 1,
-    split: splitFor(bytes, packetBytes),
+    split: splitFor(chunks * chunkBytes + maxParityBytes, packetBytes),
     peerTimeoutNs: Math.min(PEER_TIMEOUT_NS_MAX, peerTimeoutNs),
   };
 }
@@ -68,7 +76,7 @@ export async function runTrials(
   count: number,
 ): Promise<Float64Array> {
   const policy = parsePolicy(policyText);
-  const shape = attributes(setting);
+  const shape = attributes(setting, policy);
   const rows = new Float64Array(count * COLUMNS);
   for (let i = 0; i < count; i++) {
     rows.set(await runTrial(setting, shape, policy, first + i), i * COLUMNS);
@@ -87,7 +95,10 @@ async function runTrial(
     return await deliver(world, setting, shape, policy);
   } catch (error) {
     if (!(error instanceof SdrError)) throw error;
-    return [Number.NaN, 0, 0, 0, error.number];
+    const row = new Array<number>(COLUMNS).fill(0);
+    row[COLUMN.completionNs] = Number.NaN;
+    row[COLUMN.failure] = error.number;
+    return row;
   } finally {
     world.close();
   }
@@ -117,10 +128,13 @@ async function deliver(
     const [got, sent] = await world.run(Promise.all(work));
     const here = sender.counters();
     const there = receiver.counters();
-    // The engine's own count beside what the sessions say: each chunk of the bitmap was completed once.
+    // The engine's own count beside what the sessions say: each chunk of the bitmap was completed once, by its packets
+    // or from parity, whose chunks have bits too.
     const chunks = Math.ceil(bytes / chunkBytes);
-    const completed = there.chunks + there.messages;
-    if (got.bytes !== bytes || sent.chunks !== chunks || (chunks > 0 && completed !== chunks)) {
+    const completed = there.chunks + there.messages + got.chunksRecovered;
+    const parity = completed - chunks;
+    const isWhole = parity >= got.parityUsed && parity <= sent.parityChunks;
+    if (got.bytes !== bytes || sent.chunks !== chunks || !isWhole) {
       throw new SdrError(
         "INTEGRITY",
         `${completed} of ${chunks} chunks were completed`,
@@ -129,7 +143,9 @@ async function deliver(
     }
     const wireBytes = here.wireBytesSent + there.wireBytesSent;
     const frames = here.framesSent + there.framesSent;
-    return [sent.completionNs, wireBytes, sent.chunksRetransmitted, frames, 0];
+    const { completionNs, chunksRetransmitted, parityChunks, fallbacks } = sent;
+    const counts = [parityChunks, got.chunksRecovered, got.parityWasted, fallbacks];
+    return [completionNs, wireBytes, chunksRetransmitted, frames, 0, ...counts];
   } finally {
     from.close();
     to.close();
@@ -143,11 +159,11 @@ export function failureCode(number: number): ErrorCode {
 }
 
 /** Checks a setting on the thread that read it, so that no worker need complain. */
-export function checkSetting(setting: TrialSetting): void {
+export function checkSetting(setting: TrialSetting, policies: readonly Policy[]): void {
   const world = new EmulatedWorld({ seed: 0 });
   const context = Context.emulated(world, parseLink("none"));
   try {
-    context.createQueuePair(attributes(setting));
+    for (const policy of policies) context.createQueuePair(attributes(setting, policy));
   } finally {
     context.close();
     world.close();

@@ -58,8 +58,9 @@ function read(given: Texts): Settings {
     forward,
     reverse,
   };
-  checkSetting(setting);
-  const policies = parsePolicies(given.policy ?? ["sr-rto", "sr-nack"]).map(({ name }) => name);
+  const parsed = parsePolicies(given.policy ?? ["sr-rto", "sr-nack", "ec-mds"]);
+  checkSetting(setting, parsed);
+  const policies = parsed.map(({ name }) => name);
   check(new Set(policies).size === policies.length, "a policy is given twice", "give each once");
   return {
     setting,
@@ -120,6 +121,10 @@ function resultOf(
     wireBytes: column(rows, COLUMN.wireBytes),
     chunksRetransmitted: column(rows, COLUMN.chunksRetransmitted),
     controlFrames: column(rows, COLUMN.controlFrames),
+    parityChunks: column(rows, COLUMN.parityChunks),
+    chunksRecovered: column(rows, COLUMN.chunksRecovered),
+    parityWasted: column(rows, COLUMN.parityWasted),
+    fallbacks: column(rows, COLUMN.fallbacks),
   };
   const { trials, setting } = settings;
   return summarizeTrials(columns, { policy, trials, messageBytes: setting.bytes, idealNs });

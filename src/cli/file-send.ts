@@ -59,6 +59,8 @@ export interface SendFileReport {
   readonly completionNs: number;
   readonly chunksRetransmitted: number;
   readonly timeouts: number;
+  readonly parityChunks: number;
+  readonly fallbacks: number;
   /** What this end sent, and what the receiver did. */
   readonly sent: EndCounters;
   readonly received: EndCounters;
@@ -80,7 +82,10 @@ function attributesOf(options: SendFileOptions, largest: number): QueuePairAttri
     maxMessageBytes: largest,
     maxMessages: FILE_LIMITS.messages,
     peerTimeoutNs,
-    ...(packetBytes === undefined ? {} : { packetBytes, split: splitFor(largest, packetBytes) }),
+    // Twice: parity is numbered behind the message.
+    ...(packetBytes === undefined
+      ? {}
+      : { packetBytes, split: splitFor(2 * largest, packetBytes) }),
     ...(chunkBytes === undefined ? {} : { chunkBytes }),
     ...(rateBps === undefined ? {} : { rateBps }),
   };
@@ -240,6 +245,8 @@ class FileSending {
       completionNs: endNs - startNs,
       chunksRetransmitted: sum((report) => report.chunksRetransmitted),
       timeouts: sum((report) => report.timeouts),
+      parityChunks: sum((report) => report.parityChunks),
+      fallbacks: sum((report) => report.fallbacks),
       sent: endCounters(qp),
       received: verdict.counters ?? NO_COUNTERS,
     };

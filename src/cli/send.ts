@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import { Command } from "commander";
 import { formatRate, formatSize, formatTime } from "../base/units.ts";
-import { parsePolicy } from "../reliability/registry.ts";
+import { POLICIES, parsePolicy } from "../reliability/registry.ts";
 import { usage } from "./failure.ts";
 import { FILE_LIMITS } from "./file-protocol.ts";
 import { type SendFileReport, sendFile } from "./file-send.ts";
@@ -11,6 +11,8 @@ import { FileSource } from "./file-source.ts";
 import { parseEndpoint } from "./options.ts";
 import { interruptible, print, printJson } from "./terminal.ts";
 import { addEndOptions, addShapeOptions, readEnd, readShape } from "./transfer-options.ts";
+
+const POLICY_NAMES = POLICIES.map(({ name }) => name).join(", ");
 
 /** A report's figures under the names of the JSON output. */
 function sendDocument(file: string, peer: string, report: SendFileReport): object {
@@ -31,6 +33,8 @@ function sendDocument(file: string, peer: string, report: SendFileReport): objec
     overhead: overhead(report),
     chunksRetransmitted: report.chunksRetransmitted,
     timeouts: report.timeouts,
+    parityChunks: report.parityChunks,
+    fallbacks: report.fallbacks,
     sent,
     received,
   };
@@ -75,6 +79,6 @@ export function sendCommand(): Command {
     .description("send a file to a waiting sdr recv")
     .argument("<file>", "the file to send")
     .argument("<host:port>", "where sdr recv listens; an IPv6 address in brackets")
-    .option("--policy <policy>", "reliability policy: gbn, sr-rto, sr-nack", "sr-nack");
+    .option("--policy <policy>", `reliability policy: ${POLICY_NAMES}`, "sr-nack");
   return addShapeOptions(addEndOptions(command)).action(run);
 }

@@ -20,6 +20,10 @@ export interface EmulationResult {
   readonly overhead: number | null;
   readonly chunksRetransmitted: number | null;
   readonly controlFrames: number | null;
+  readonly parityChunks: number | null;
+  readonly chunksRecovered: number | null;
+  readonly parityWasted: number | null;
+  readonly fallbacks: number | null;
   readonly delivered: number;
   readonly failed: number;
 }
@@ -29,6 +33,11 @@ export interface TrialColumns {
   readonly wireBytes: readonly number[];
   readonly chunksRetransmitted: readonly number[];
   readonly controlFrames: readonly number[];
+  /** Parity chunks sent; data chunks made from them; those that came for nothing; blocks that they did not save. */
+  readonly parityChunks: readonly number[];
+  readonly chunksRecovered: readonly number[];
+  readonly parityWasted: readonly number[];
+  readonly fallbacks: readonly number[];
 }
 
 export interface EmulationOptions {
@@ -50,6 +59,10 @@ export function summarizeTrials(columns: TrialColumns, options: EmulationOptions
       overhead: null,
       chunksRetransmitted: null,
       controlFrames: null,
+      parityChunks: null,
+      chunksRecovered: null,
+      parityWasted: null,
+      fallbacks: null,
     };
     return { ...counts, completionNs: null, slowdown: null, ...none, ...outcome };
   }
@@ -72,6 +85,10 @@ export function summarizeTrials(columns: TrialColumns, options: EmulationOptions
     overhead: messageBytes === 0 ? null : wireBytes / messageBytes - 1,
     chunksRetransmitted: mean(columns.chunksRetransmitted),
     controlFrames: mean(columns.controlFrames),
+    parityChunks: mean(columns.parityChunks),
+    chunksRecovered: mean(columns.chunksRecovered),
+    parityWasted: mean(columns.parityWasted),
+    fallbacks: mean(columns.fallbacks),
     ...outcome,
   };
 }
@@ -100,6 +117,11 @@ const COLUMNS: readonly Column<EmulationResult>[] = [
     title: "chunks\nrepeated",
     cell: (row) => shown(row.chunksRetransmitted, (count) => count.toFixed(1)),
   },
+  {
+    title: "chunks\nrecovered",
+    cell: (row) => shown(row.chunksRecovered, (count) => count.toFixed(1)),
+  },
+  { title: "fall-\nbacks", cell: (row) => shown(row.fallbacks, (count) => count.toFixed(2)) },
   {
     title: "control\nframes",
     cell: (row) => shown(row.controlFrames, (count) => count.toFixed(1)),

@@ -15,6 +15,9 @@ export interface TransferRow {
   readonly duplicated: number;
   readonly reordered: number;
   readonly chunksRetransmitted: number;
+  readonly parityChunks: number;
+  /** Blocks that parity did not save. */
+  readonly fallbacks: number;
   readonly controlFrames: number;
   readonly verdict: string;
 }
@@ -33,6 +36,8 @@ const COLUMNS: readonly Column<TransferRow>[] = [
   { title: "dupli-\ncated", cell: (row) => String(row.duplicated) },
   { title: "reor-\ndered", cell: (row) => String(row.reordered) },
   { title: "chunks\nrepeated", cell: (row) => String(row.chunksRetransmitted) },
+  { title: "parity\nchunks", cell: (row) => String(row.parityChunks) },
+  { title: "fall-\nbacks", cell: (row) => String(row.fallbacks) },
   { title: "control\nframes", cell: (row) => String(row.controlFrames) },
   { title: "verdict\n", align: "left", cell: (row) => row.verdict },
 ];
