@@ -20,19 +20,32 @@ inline uint8_t plain_multiply(uint8_t a, uint8_t b) {
   for (uint32_t bit = 14; bit >= 8; bit--) sum ^= (sum >> bit & 1) != 0 ? 0x11du << (bit - 8) : 0;
   return static_cast<uint8_t>(sum);
 }
-inline uint8_t plain_invert(uint8_t a) {
-  for (uint32_t b = 1; b < 256; b++) {
-    if (plain_multiply(a, static_cast<uint8_t>(b)) == 1) return static_cast<uint8_t>(b);
-  }
-  return 0;
+// The same, looked up.
+inline uint8_t product(uint8_t a, uint8_t b) {
+  static const Bytes all = [] {
+    Bytes table(65536);
+    for (uint32_t i = 0; i < 65536; i++)
+      table[i] = plain_multiply(static_cast<uint8_t>(i >> 8), static_cast<uint8_t>(i & 255));
+    return table;
+  }();
+  return all[size_t{a} << 8 | b];
 }
-// Coefficient of data chunk j in parity chunk i: native/codec/matrix.h's formula, (x0 + yj)(xi + y0) over (xi + yj)(x0 +
-// y0).
+inline uint8_t plain_invert(uint8_t a) {
+  static const Bytes all = [] {
+    Bytes table(256, 0);
+    for (uint32_t i = 0; i < 65536; i++) {
+      if (product(static_cast<uint8_t>(i >> 8), static_cast<uint8_t>(i & 255)) == 1)
+        table[i >> 8] = static_cast<uint8_t>(i & 255);
+    }
+    return table;
+  }();
+  return all[a];
+}
+// Coefficient of data chunk j in parity chunk i: (x0 + yj)(xi + y0) / ((xi + yj)(x0 + y0)), as native/codec/matrix.h says.
 inline uint8_t plain_coefficient(const Shape& shape, uint32_t i, uint32_t j) {
   if (shape.kind == Kind::xor_groups) return j % shape.m == i ? 1 : 0;
   const auto sum = [](uint32_t x, uint32_t column) { return static_cast<uint8_t>(x ^ (255 - column)); };
-  const uint8_t above = plain_multiply(sum(0, j), sum(i, 0));
-  return plain_multiply(above, plain_invert(plain_multiply(sum(i, j), sum(0, 0))));
+  return product(product(sum(0, j), sum(i, 0)), plain_invert(product(sum(i, j), sum(0, 0))));
 }
 
 inline void fill(Bytes* bytes, std::mt19937& random) {
@@ -76,9 +89,7 @@ struct Block {
     Bytes sum(chunk_bytes, 0);
     for (uint32_t j = 0; j < shape.k; j++) {
       const uint8_t factor = plain_coefficient(shape, i, j);
-      Bytes products(256);
-      for (uint32_t a = 0; a < 256; a++) products[a] = plain_multiply(factor, static_cast<uint8_t>(a));
-      for (size_t at = 0; at < data[j].size(); at++) sum[at] ^= products[data[j][at]];
+      for (size_t at = 0; at < data[j].size(); at++) sum[at] ^= product(factor, data[j][at]);
     }
     return sum;
   }

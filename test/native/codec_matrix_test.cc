@@ -13,11 +13,6 @@ namespace {
 
 // Gauss elimination with row exchanges, over the oracle's field.
 bool can_be_inverted(std::vector<Bytes> rows) {
-  static const std::vector<uint8_t> inverses = [] {
-    std::vector<uint8_t> table(256);
-    for (uint32_t a = 0; a < 256; a++) table[a] = plain_invert(static_cast<uint8_t>(a));
-    return table;
-  }();
   const size_t n = rows.size();
   for (size_t pivot = 0; pivot < n; pivot++) {
     size_t found = pivot;
@@ -25,8 +20,8 @@ bool can_be_inverted(std::vector<Bytes> rows) {
     if (found == n) return false;
     std::swap(rows[pivot], rows[found]);
     for (size_t r = pivot + 1; r < n; r++) {
-      const uint8_t factor = plain_multiply(rows[r][pivot], inverses[rows[pivot][pivot]]);
-      for (size_t c = pivot; factor != 0 && c < n; c++) rows[r][c] ^= plain_multiply(factor, rows[pivot][c]);
+      const uint8_t factor = product(rows[r][pivot], plain_invert(rows[pivot][pivot]));
+      for (size_t c = pivot; factor != 0 && c < n; c++) rows[r][c] ^= product(factor, rows[pivot][c]);
     }
   }
   return true;
@@ -109,12 +104,12 @@ TEST(recovery_makes_the_missing_from_the_rest) {
     }
     for (const uint32_t i : used) {
       uint8_t sum = 0;
-      for (uint32_t j = 0; j < k; j++) sum ^= plain_multiply(matrix[i * k + j], data[j]);
+      for (uint32_t j = 0; j < k; j++) sum ^= product(matrix[i * k + j], data[j]);
       known.push_back(sum);
     }
     for (uint32_t r = 0; r < lost; r++) {
       uint8_t sum = 0;
-      for (uint32_t c = 0; c < k; c++) sum ^= plain_multiply(answer[r * k + c], known[c]);
+      for (uint32_t c = 0; c < k; c++) sum ^= product(answer[r * k + c], known[c]);
       CHECK_EQ(sum, data[missing[r]]);
     }
   }
