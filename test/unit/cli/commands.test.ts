@@ -152,6 +152,8 @@ describe("sdr demo", () => {
       "gbn",
       "sr-rto",
       "sr-nack",
+      "ec-mds(32,8)",
+      "ec-xor(32,8)",
     ]);
     const packets = Math.ceil(3_000_000 / 1400);
     for (const row of results) {
