@@ -1,4 +1,5 @@
 // Which kernel is in use: decided once a process.
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -32,6 +33,11 @@ const Kernel& choose() {
   return *best;
 }
 
+std::atomic<const Kernel*>& in_use() {
+  static std::atomic<const Kernel*> kernel{&choose()};
+  return kernel;
+}
+
 }  // namespace
 
 const std::vector<Kernel>& kernels() {
@@ -47,10 +53,9 @@ const std::vector<Kernel>& kernels() {
   return all;
 }
 
-const Kernel& kernel() {
-  static const Kernel& chosen = choose();
-  return chosen;
-}
+const Kernel& kernel() { return *in_use().load(std::memory_order_relaxed); }
+
+void use_kernel(const Kernel& one) { in_use().store(&one, std::memory_order_relaxed); }
 
 const char* kernel_name() { return kernel().name; }
 

@@ -76,6 +76,8 @@ class AheadCursor {
 const std::vector<Kernel>& kernels();
 // The one in use: see kernel_name() in sdr/codec.h.
 const Kernel& kernel();
+// Puts another in its place, for the whole process: for tests and benches, which go through all of them.
+void use_kernel(const Kernel& kernel);
 
 inline constexpr uint32_t kRowsMaxScalar = 256;
 void run_scalar(const Pass& pass);

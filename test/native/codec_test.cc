@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "codec/kernels.h"
+
 using namespace sdr::codec;
 using namespace sdr::codec::test;
 
@@ -13,6 +15,19 @@ const std::vector<Shape> kLargeShapes = {{Kind::mds, 32, 8},    {Kind::mds, 200,
                                          {Kind::mds, 1, 255},   {Kind::mds, 128, 128}, {Kind::mds, 17, 33},
                                          {Kind::xor_groups, 32, 8}, {Kind::xor_groups, 200, 50},
                                          {Kind::xor_groups, 255, 1}, {Kind::xor_groups, 128, 128}};
+
+// With every kernel that the processor has; the best one is in use again afterwards.
+template <class Body>
+void each_kernel_in_use(Body body) {
+  const Kernel& before = kernel();
+  for (const Kernel& one : kernels()) {
+    if (!one.supported) continue;
+    use_kernel(one);
+    CHECK_EQ(kernel_name(), std::string(one.name));
+    body();
+  }
+  use_kernel(before);
+}
 
 void each_small_shape(uint32_t chunks_max, void (*body)(const Shape& shape)) {
   for (uint32_t k = 1; k < chunks_max; k++) {
@@ -41,20 +56,22 @@ TEST(shapes_outside_the_limits_are_refused) {
 }
 
 TEST(parity_is_what_the_definition_says) {
-  std::printf("  seed 1\n");
-  std::mt19937 random(1);
-  std::vector<Shape> shapes = kLargeShapes;
-  for (uint32_t n = 0; n < 60; n++) {
-    const auto k = static_cast<uint32_t>(1 + random() % 40), m = static_cast<uint32_t>(1 + random() % 20);
-    shapes.push_back({Kind::mds, k, m});
-    shapes.push_back({Kind::xor_groups, k, 1 + static_cast<uint32_t>(random() % k)});
-  }
-  for (const Shape& shape : shapes) {
-    for (const bool ragged : {false, true}) {
-      const Block block(shape, random() % 700, ragged, random);
-      for (uint32_t i = 0; i < shape.m; i++) CHECK(block.parity[i] == block.plain_parity(i));
+  each_kernel_in_use([] {
+    std::printf("  seed 1\n");
+    std::mt19937 random(1);
+    std::vector<Shape> shapes = kLargeShapes;
+    for (uint32_t n = 0; n < 60; n++) {
+      const auto k = static_cast<uint32_t>(1 + random() % 40), m = static_cast<uint32_t>(1 + random() % 20);
+      shapes.push_back({Kind::mds, k, m});
+      shapes.push_back({Kind::xor_groups, k, 1 + static_cast<uint32_t>(random() % k)});
     }
-  }
+    for (const Shape& shape : shapes) {
+      for (const bool ragged : {false, true}) {
+        const Block block(shape, random() % 700, ragged, random);
+        for (uint32_t i = 0; i < shape.m; i++) CHECK(block.parity[i] == block.plain_parity(i));
+      }
+    }
+  });
 }
 
 TEST(every_erasure_pattern_of_every_shape_up_to_twelve_chunks_decodes_or_is_refused) {
@@ -72,40 +89,44 @@ TEST(every_erasure_pattern_of_every_shape_up_to_twelve_chunks_decodes_or_is_refu
 }
 
 TEST(random_erasures_of_large_shapes_decode) {
-  std::printf("  seed 2\n");
-  std::mt19937 random(2);
-  for (const Shape& shape : kLargeShapes) {
-    for (const bool ragged : {false, true}) {
-      const Block block(shape, 1 + random() % 600, ragged, random);
-      block.check_decode(Bytes(shape.k + shape.m, 1));
-      block.check_decode(Bytes(shape.k + shape.m, 0));
-      Bytes burst(shape.k + shape.m, 1);  // as much as MDS can bear: from the first chunk on
-      for (uint32_t i = 0; i < shape.m; i++) burst[i] = 0;
-      block.check_decode(burst);
-      for (uint32_t n = 0; n < 12; n++) block.check_decode(random_pattern(shape, random() % (shape.m + 1), random));
-      block.check_decode(random_pattern(shape, std::min(shape.m + 1, shape.k + shape.m), random));
+  each_kernel_in_use([] {
+    std::printf("  seed 2\n");
+    std::mt19937 random(2);
+    for (const Shape& shape : kLargeShapes) {
+      for (const bool ragged : {false, true}) {
+        const Block block(shape, 1 + random() % 600, ragged, random);
+        block.check_decode(Bytes(shape.k + shape.m, 1));
+        block.check_decode(Bytes(shape.k + shape.m, 0));
+        Bytes burst(shape.k + shape.m, 1);  // as much as MDS can bear: from the first chunk on
+        for (uint32_t i = 0; i < shape.m; i++) burst[i] = 0;
+        block.check_decode(burst);
+        for (uint32_t n = 0; n < 12; n++) block.check_decode(random_pattern(shape, random() % (shape.m + 1), random));
+        block.check_decode(random_pattern(shape, std::min(shape.m + 1, shape.k + shape.m), random));
+      }
     }
-  }
+  });
 }
 
 TEST(chunks_added_one_at_a_time_give_what_encode_gives) {
-  std::printf("  seed 3\n");
-  std::mt19937 random(3);
-  std::vector<Shape> shapes = kLargeShapes;
-  for (uint32_t n = 0; n < 30; n++) shapes.push_back({Kind::mds, 1 + static_cast<uint32_t>(random() % 40), 9});
-  for (const Shape& shape : shapes) {
-    Block block(shape, random() % 700, true, random);
-    std::vector<Bytes> parity(shape.m, Bytes(block.chunk_bytes, 0));
-    std::vector<uint8_t*> pointers;
-    for (Bytes& chunk : parity) pointers.push_back(chunk.data());
-    std::vector<uint32_t> order(shape.k);
-    for (uint32_t j = 0; j < shape.k; j++) order[j] = j;
-    std::shuffle(order.begin(), order.end(), random);
-    const std::vector<Source> sources = block.sources();
-    for (const uint32_t j : order)
-      CHECK_EQ(block.code->update(j, sources[j], pointers.data(), block.chunk_bytes), Result::ok);
-    CHECK(parity == block.parity);
-  }
+  each_kernel_in_use([] {
+    std::printf("  seed 3\n");
+    std::mt19937 random(3);
+    std::vector<Shape> shapes = kLargeShapes;
+    for (uint32_t n = 0; n < 30; n++) shapes.push_back({Kind::mds, 1 + static_cast<uint32_t>(random() % 40), 9});
+    for (const Shape& shape : shapes) {
+      Block block(shape, random() % 700, true, random);
+      std::vector<Bytes> parity(shape.m, Bytes(block.chunk_bytes, 0));
+      std::vector<uint8_t*> pointers;
+      for (Bytes& chunk : parity) pointers.push_back(chunk.data());
+      std::vector<uint32_t> order(shape.k);
+      for (uint32_t j = 0; j < shape.k; j++) order[j] = j;
+      std::shuffle(order.begin(), order.end(), random);
+      const std::vector<Source> sources = block.sources();
+      for (const uint32_t j : order)
+        CHECK_EQ(block.code->update(j, sources[j], pointers.data(), block.chunk_bytes), Result::ok);
+      CHECK(parity == block.parity);
+    }
+  });
 }
 
 TEST(a_code_with_fewer_chunks_has_part_of_the_same_matrix) {
