@@ -3,7 +3,7 @@
  * at all is drawn before how strong they are, so that seeds differ in kind and not only in degree.
  */
 import { Random } from "../../src/base/random.ts";
-import { formatLink, type LinkProfile, POLICIES } from "../../src/sdk/index.ts";
+import { formatLink, type LinkProfile } from "../../src/sdk/index.ts";
 
 export interface MessagePlan {
   readonly bytes: number;
@@ -168,8 +168,8 @@ function drawBytes(random: Random, packetBytes: number, chunkBytes: number): num
   return Math.max(0, Math.min(most, random.pick(draws)()));
 }
 
-function drawPolicy(random: Random): string {
-  const { name } = random.pick(POLICIES);
+function drawRetransmission(random: Random): string {
+  const name = random.pick(["gbn", "sr-rto", "sr-nack"]);
   if (random.chance(0.7)) return name;
   const alpha = Number(logUniform(random, 0.2, 8).toFixed(2));
   if (name === "sr-rto") return `sr-rto(${alpha})`;
@@ -210,6 +210,40 @@ function drawMessage(random: Random, settings: MessageSettings, policy: string):
   };
 }
 
+/** An erasure code of any shape whose parity has room beside the largest message; undefined where none has. */
+function drawCode(random: Random, scenario: Scenario): string | undefined {
+  const { packetBytes, packetsPerChunk, split } = scenario;
+  const chunkBytes = packetBytes * packetsPerChunk;
+  const addressable = packetBytes * 2 ** split[1];
+  const chunks = Math.ceil(Math.min(MESSAGE_BYTES_MAX, addressable) / chunkBytes);
+  const room = Math.floor(addressable / chunkBytes) - chunks;
+  const kind = random.pick(["mds", "xor"]);
+  const isUsual = random.chance(0.2);
+  const k = isUsual ? 32 : wholeLog(random, 1, 64);
+  const most = Math.min(Math.floor(room / Math.ceil(chunks / k)), kind === "xor" ? k : 64);
+  const m = Math.min(isUsual ? 8 : wholeLog(random, 1, 24), most);
+  const beta = random.chance(0.8) ? "" : `,beta=${logUniform(random, 0.01, 4).toFixed(2)}`;
+  return m < 1 ? undefined : `ec-${kind}(${k},${m}${beta})`;
+}
+
+/**
+ * In half of the scenarios most messages go by erasure codes. From a stream of their own, so that the rest of a seed's
+ * scenario does not depend on them, and seeds that once found something (swarm.test.ts) still stand for that.
+ */
+function withCodes(scenario: Scenario): Scenario {
+  const random = new Random(scenario.seed, "erasure coding");
+  if (random.chance(0.5)) return scenario;
+  const shared = drawCode(random, scenario);
+  const perMessage = random.chance(0.3);
+  const recode = (plan: MessagePlan): MessagePlan => {
+    const code = perMessage ? drawCode(random, scenario) : shared;
+    const isKept = plan.policy === "" || code === undefined || random.chance(0.1);
+    return isKept ? plan : { ...plan, policy: code };
+  };
+  const [forward, backward] = scenario.messages;
+  return { ...scenario, messages: [forward.map(recode), backward.map(recode)] };
+}
+
 export function drawScenario(seed: number): Scenario {
   const random = new Random(seed, "swarm");
   const packetBytes = random.pick([64, 128, 256, 512, 1024, 1400, 4096]);
@@ -224,15 +258,15 @@ export function drawScenario(seed: number): Scenario {
     troubleChance: random.chance(0.5) ? 0 : share(random, 0.4),
     rawChance: random.chance(0.7) ? 0 : random.float(),
   };
-  const policy = drawPolicy(random);
+  const policy = drawRetransmission(random);
   const perMessage = random.chance(0.3);
   const drawMessages = (count: number) =>
     Array.from({ length: count }, () =>
-      drawMessage(random, settings, perMessage ? drawPolicy(random) : policy),
+      drawMessage(random, settings, perMessage ? drawRetransmission(random) : policy),
     );
   const clean = () =>
     formatLink(random.chance(0.5) ? { delayNs: wholeLog(random, 1000, 30e6) } : {});
-  return {
+  return withCodes({
     seed,
     packetBytes,
     packetsPerChunk,
@@ -257,7 +291,7 @@ export function drawScenario(seed: number): Scenario {
       drawMessages(random.int(1, MESSAGES_MAX)),
       drawMessages(random.chance(0.5) ? 0 : random.int(1, MESSAGES_MAX)),
     ],
-  };
+  });
 }
 
 /** A text of every setting, a line each; what a failure prints. */

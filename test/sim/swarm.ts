@@ -189,6 +189,21 @@ class Message {
         this.fail(`byte ${i} is ${byte}, sent was ${sent[i]}`);
     }
     this.checkCodes();
+    if (this.plan.policy === "" || this.sending === undefined || this.receiving === undefined)
+      return;
+    if ("report" in this.sending && "report" in this.receiving)
+      this.checkFallbacks(
+        this.sending.report as WriteReport,
+        this.receiving.report as ReceiveReport,
+      );
+  }
+
+  /** Nothing is sent again that was not asked for. */
+  private checkFallbacks(write: WriteReport, receive: ReceiveReport): void {
+    if (!write.policy.startsWith("ec-")) return;
+    if (receive.fallbacks === 0 && write.chunksRetransmitted > 0)
+      this.fail("chunks were sent again without a fallback");
+    if (write.fallbacks > receive.fallbacks) this.fail("more blocks repaired than fell back");
   }
 
   private checkCodes(): void {
@@ -231,8 +246,15 @@ class Message {
 
   checkReceived(report: ReceiveReport): void {
     const { bytes, immediate } = this.plan;
+    const { chunks, chunksRecovered, parityUsed, parityWasted } = report;
+    const parityMost = parsePolicy(this.plan.policy).parityChunks?.(chunks) ?? 0;
     const isSane =
-      report.bytes === bytes && report.immediate === immediate && report.durationNs >= 0;
+      report.bytes === bytes &&
+      report.immediate === immediate &&
+      report.durationNs >= 0 &&
+      chunksRecovered <= chunks &&
+      parityUsed === chunksRecovered &&
+      parityUsed + parityWasted <= parityMost;
     if (!isSane) this.fail(`an odd receive report: ${JSON.stringify(report)}`);
   }
 }
@@ -352,16 +374,27 @@ class Direction {
   }
 }
 
+/** Most parity that any of the scenario's policies has for so many chunks. */
+function parityChunksMax({ messages }: Scenario, chunkCount: number): number {
+  const policies = new Set(messages.flat().map(({ policy }) => policy));
+  policies.delete("");
+  const counts = [...policies].map((text) => parsePolicy(text).parityChunks?.(chunkCount) ?? 0);
+  return Math.max(0, ...counts);
+}
+
 function attributesOf(scenario: Scenario) {
   const { packetBytes, packetsPerChunk, split, maxMessages, generations } = scenario;
   const { maxInFlightBytes, rateBps } = scenario;
+  const chunkBytes = packetBytes * packetsPerChunk;
+  const maxMessageBytes = Math.min(MESSAGE_BYTES_MAX, packetBytes * 2 ** split[1]);
   return {
     packetBytes,
-    chunkBytes: packetBytes * packetsPerChunk,
+    chunkBytes,
     split,
     maxMessages,
     generations,
-    maxMessageBytes: Math.min(MESSAGE_BYTES_MAX, packetBytes * 2 ** split[1]),
+    maxMessageBytes,
+    maxParityBytes: chunkBytes * parityChunksMax(scenario, Math.ceil(maxMessageBytes / chunkBytes)),
     peerTimeoutNs: PEER_TIMEOUT_NS,
     ...(maxInFlightBytes === undefined ? {} : { maxInFlightBytes }),
     ...(rateBps === undefined ? {} : { rateBps }),
