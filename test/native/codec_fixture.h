@@ -41,7 +41,8 @@ inline uint8_t plain_invert(uint8_t a) {
   }();
   return all[a];
 }
-// Coefficient of data chunk j in parity chunk i: (x0 + yj)(xi + y0) / ((xi + yj)(x0 + y0)), as native/codec/matrix.h says.
+// Coefficient of data chunk j in parity chunk i, as native/codec/matrix.h says: (x0 + yj)(xi + y0) over
+// (xi + yj)(x0 + y0).
 inline uint8_t plain_coefficient(const Shape& shape, uint32_t i, uint32_t j) {
   if (shape.kind == Kind::xor_groups) return j % shape.m == i ? 1 : 0;
   const auto sum = [](uint32_t x, uint32_t column) { return static_cast<uint8_t>(x ^ (255 - column)); };

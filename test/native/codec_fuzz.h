@@ -1,7 +1,7 @@
 // Derives a code and everything that a caller hands to it from arbitrary bytes: shapes in and out of range, lengths
-// that do not fit, flags that are none, null pointers, and buffers that overlap. Whatever comes, a call must answer with
-// one of its results, write only where it may, and where it says ok have written the right bytes: those are compared
-// with sums of products by the definition. Aborts through CHECK otherwise.
+// that do not fit, flags that are none, null pointers, and buffers that overlap. Whatever comes, a call must answer
+// with one of its results, write only where it may, and where it says ok have written the right bytes: those are
+// compared with sums of products by the definition. Ends the process through CHECK otherwise.
 #pragma once
 
 #include "codec_fixture.h"

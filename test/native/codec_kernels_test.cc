@@ -1,5 +1,6 @@
 // Every kernel that this processor has against sums of products by the definition: all lengths near the vectors' and
-// the tiles' widths, all row counts, odd alignments, and buffers with a page behind or before them that nobody may touch.
+// the tiles' widths, all row counts, odd alignments, and buffers with a page behind or before them that nobody may
+// touch.
 #include "codec/combine.h"
 
 #include "codec_fixture.h"
