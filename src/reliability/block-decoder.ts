@@ -18,8 +18,8 @@ const GIVEN = 2;
 const OVER = 4;
 
 /**
- * A saved copy of a live bitmap whose chunks come in blocks of `blockChunks`, the last one perhaps short. Words of which
- * all blocks are closed are not looked at any more.
+ * A saved copy of a live bitmap whose chunks come in blocks of `blockChunks`, the last one perhaps short. Words of
+ * which all blocks are closed are not looked at any more.
  */
 class Seen {
   private readonly chunkCount: number;
