@@ -53,7 +53,6 @@ class RecoverTask final : public Task {
 Napi::Function QueuePairWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeQueuePair",
                      {InstanceMethod("postReceive", &QueuePairWrap::post_receive),
-                      InstanceMethod("parityFirst", &QueuePairWrap::parity_first),
                       InstanceMethod("parityBits", &QueuePairWrap::parity_bits),
                       InstanceMethod("recover", &QueuePairWrap::recover),
                       InstanceMethod("recoverNow", &QueuePairWrap::recover_now),
@@ -129,11 +128,6 @@ Napi::Value QueuePairWrap::post_receive(const Napi::CallbackInfo& info) {
   Parity parity{RegionWrap::unwrap(info[4]), whole(info[5], "parityOffset"), whole32(info[6], "parityChunks")};
   return status(env, native(env).post_receive(whole32(info[0], "message"), RegionWrap::unwrap(info[1]),
                                               whole(info[2], "offset"), whole(info[3], "bytes"), std::move(parity)));
-}
-
-Napi::Value QueuePairWrap::parity_first(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return Napi::Number::New(env, sdr_rx_parity_first(&native(env).geometry(), whole(info[0], "bytes")));
 }
 
 Napi::Value QueuePairWrap::parity_bits(const Napi::CallbackInfo& info) {

@@ -34,7 +34,6 @@ class QueuePairWrap : public Napi::ObjectWrap<QueuePairWrap> {
 
  private:
   Napi::Value post_receive(const Napi::CallbackInfo& info);
-  Napi::Value parity_first(const Napi::CallbackInfo& info);
   Napi::Value parity_bits(const Napi::CallbackInfo& info);
   Napi::Value recover(const Napi::CallbackInfo& info);
   Napi::Value recover_now(const Napi::CallbackInfo& info);

@@ -33,7 +33,7 @@ export interface DecodeRequest {
 export interface CodecInfo {
   /** The instructions in use: `scalar`, `avx2`, `gfni` or `neon`; SDR_CODEC_KERNEL names another. */
   readonly kernel: string;
-  /** Most threads that encode and decode; all of the process's threads of JavaScript share them; see SDR_CODEC_THREADS. */
+  /** Most threads that encode and decode, shared by the whole process; SDR_CODEC_THREADS sets another number. */
   readonly threads: number;
 }
 
@@ -97,8 +97,8 @@ export class ErasureCode {
   }
 
   /**
-   * Adds data chunk `index` to the block's parity chunks, which begin as zeros: once each chunk was added, in any order,
-   * they are what encode() writes. Await one update before the next of the same parity.
+   * Adds data chunk `index` to the block's parity chunks, which begin as zeros: once each chunk was added, in any
+   * order, they are what encode() writes. Await one update before the next of the same parity.
    */
   async update(
     index: number,

@@ -1,6 +1,7 @@
 /** sdr-rdma: software-defined reliability for RDMA. The published SDR calls, as TypeScript. */
 export { ERROR_NUMBERS, type ErrorCode, SdrError } from "../base/errors.ts";
 export * from "../base/units.ts";
+export * from "../codec/index.ts";
 export * from "../link/profile.ts";
 export * from "../reliability/index.ts";
 export { EmulatedWorld, type EmulatedWorldOptions } from "../transport/emulated.ts";

@@ -11,6 +11,7 @@ afterEach(cleanUp);
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const text = readFileSync(join(ROOT, "README.md"), "utf8");
 const DIST = pathToFileURL(join(ROOT, "dist", "sdk", "index.js")).href;
+const DIST_CODEC = pathToFileURL(join(ROOT, "dist", "codec", "index.js")).href;
 
 /** Code blocks in `language` that hold `mark`. */
 function block(language: string, mark: string): string {
@@ -94,6 +95,11 @@ describe("README.md", () => {
       peer.context.close();
       await server.close();`;
     expect(await output(runnable(code + rest))).toBe("0\n");
+  });
+
+  test("the erasure code gives back what was lost", async () => {
+    const code = block("js", "ErasureCode").replace('"sdr-rdma/codec"', JSON.stringify(DIST_CODEC));
+    expect(await output(code)).toBe("fire water earth air\n");
   });
 
   test("every error code is explained", async () => {

@@ -34,6 +34,8 @@ const OPTIONS: NativeUdpOptions = {
   allowGro: true,
 };
 
+const NO_PARITY = [null, 0, 0] as const;
+
 /** Numbers that are wrong wherever a whole number of moderate size is asked for. */
 const NOT_WHOLE = [Number.NaN, Number.POSITIVE_INFINITY, -1, 1.5, 2 ** 53, 1e300, "1", null, 1n];
 
@@ -192,10 +194,20 @@ describe("a UDP context's options from JavaScript", () => {
 describe("a queue pair's calls from JavaScript", () => {
   it("take whole numbers of 32 bits for messages, work requests and chunks", () => {
     const { a } = connected();
+    const code = addon().createCode(0, 4, 2);
     for (const value of [...NOT_WHOLE, 2 ** 32] as number[]) {
       expect(() => a.openSend(value, 10, 0)).toThrow(TypeError);
       expect(() => a.openSend(0, 10, value)).toThrow(TypeError);
-      expect(() => a.postReceive(value, null, 0, 10)).toThrow(TypeError);
+      expect(() => a.postReceive(value, null, 0, 10, ...NO_PARITY)).toThrow(TypeError);
+      expect(() => a.postReceive(0, null, 0, 10, null, 0, value)).toThrow(TypeError);
+      expect(() => a.parityBits(value === 2 ** 32 ? -1 : value)).toThrow(TypeError);
+      for (const recover of [a.recover, a.recoverNow] as ((...all: unknown[]) => unknown)[]) {
+        expect(() => recover.call(a, value, code, 0, 1, 0)).toThrow(TypeError);
+        expect(() => recover.call(a, 0, code, value, 1, 0)).toThrow(TypeError);
+        expect(() => recover.call(a, 0, code, 0, value, 0)).toThrow(TypeError);
+        expect(() => recover.call(a, 0, code, 0, 1, value)).toThrow(TypeError);
+        expect(() => recover.call(a, 0, {}, 0, 1, 0)).toThrow(/not a code/);
+      }
       expect(() => a.postSend(0, value, null, 0, 0, 10)).toThrow(TypeError);
       expect(() => a.postSend(0, 0, null, 0, value, 10)).toThrow(TypeError);
       expect(() => a.complete(value)).toThrow(TypeError);
@@ -218,7 +230,7 @@ describe("a queue pair's calls from JavaScript", () => {
 
   it("expand a chunk into a BigUint64Array with room only", () => {
     const { a } = connected();
-    expect(a.postReceive(0, null, 0, 5000)).toBe(STATUS.ok);
+    expect(a.postReceive(0, null, 0, 5000, ...NO_PARITY)).toBe(STATUS.ok);
     expect(a.chunkExpand(0, 0, new BigUint64Array(1))).toBe(STATUS.ok);
     expect(a.chunkExpand(0, 0, new BigUint64Array(0))).toBe(STATUS.invalid);
     expect(a.chunkExpand(0, 2, new BigUint64Array(1))).toBe(STATUS.invalid);
@@ -227,14 +239,16 @@ describe("a queue pair's calls from JavaScript", () => {
 
   it("refuse anything that is not a region, and a region whose buffer is gone", () => {
     const { a } = connected();
-    expect(() => a.postReceive(0, {} as never, 0, 10)).toThrow(/region/);
-    expect(() => a.postReceive(0, Object.create(null) as never, 0, 10)).toThrow(/region/);
+    expect(() => a.postReceive(0, {} as never, 0, 10, ...NO_PARITY)).toThrow(/region/);
+    expect(() => a.postReceive(0, Object.create(null) as never, 0, 10, ...NO_PARITY)).toThrow(
+      /region/,
+    );
     const buffer = new ArrayBuffer(100);
     const region = addon().createRegion(buffer);
-    expect(a.postReceive(0, region, 50, 51)).toBe(STATUS.invalid);
-    expect(a.postReceive(0, region, 101, 0)).toBe(STATUS.invalid);
+    expect(a.postReceive(0, region, 50, 51, ...NO_PARITY)).toBe(STATUS.invalid);
+    expect(a.postReceive(0, region, 101, 0, ...NO_PARITY)).toBe(STATUS.invalid);
     structuredClone(buffer, { transfer: [buffer] });
-    expect(() => a.postReceive(0, region, 0, 10)).toThrow(/detached/);
+    expect(() => a.postReceive(0, region, 0, 10, ...NO_PARITY)).toThrow(/detached/);
     expect(() => addon().createRegion(buffer)).toThrow(/detached/);
   });
 
@@ -260,6 +274,7 @@ describe("a queue pair's calls from JavaScript", () => {
     a.close();
     expect(() => a.counters()).toThrow(/closed/);
     expect(() => a.openSend(0, 1, 0)).toThrow(/closed/);
+    expect(() => a.recover(0, addon().createCode(0, 2, 1), 0, 1, 0)).toThrow(/closed/);
     made.close();
     made.close();
     expect(() => made.advance(1)).toThrow(/closed/);
