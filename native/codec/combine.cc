@@ -8,15 +8,19 @@ namespace sdr::codec {
 namespace {
 
 // Sources come from memory a tile at a time: while one is worked on, the second-level cache is asked for the next. Rows
-// that take several passes find the tile there. A tile has about as many bytes of each source as make this together.
-constexpr size_t kTileBytes = 32 * 1024;
-constexpr size_t kTileStepBytes = 512;  // a tile is a multiple of it, and at least that
+// that take several passes find the tile there. A tile is this many bytes of all sources together: many for long runs,
+// few where the whole is short, as nothing was asked for before the first.
+constexpr size_t kTileBytesMin = 16 * 1024, kTileBytesMax = 64 * 1024;
+constexpr size_t kTilesWanted = 8;
+constexpr size_t kTileStepBytes = 512;  // of each source, a tile is a multiple of it, and at least that
 // Longer targets are written past the caches, which spares reading what is overwritten anyway. Half of the speed for
 // parity that is not read at once; next to nothing where it is.
 constexpr size_t kPastCachesBytesMin = 2048;
 
-size_t tile_bytes(uint32_t columns) {
-  return std::max(kTileBytes / columns / kTileStepBytes, size_t{1}) * kTileStepBytes;
+// Of each source.
+size_t tile_bytes(uint32_t columns, size_t bytes) {
+  const size_t wanted = std::clamp(bytes / kTilesWanted, kTileBytesMin / columns, kTileBytesMax / columns);
+  return std::max(wanted / kTileStepBytes, size_t{1}) * kTileStepBytes;
 }
 
 // A matrix with the chunks it belongs to, all of which have the bytes that are worked on.
@@ -40,7 +44,7 @@ Ahead share(const Block& block, size_t begin, size_t bytes, uint32_t p, uint32_t
 }
 
 void run_tiles(const Block& block, size_t begin, size_t end, const Kernel& kernel) {
-  const size_t tile = tile_bytes(block.columns);
+  const size_t tile = tile_bytes(block.columns, end - begin);
   const uint32_t passes = (block.rows + kernel.rows_max - 1) / kernel.rows_max;
   const bool past_caches = end - begin >= kPastCachesBytesMin;
   for (size_t at = begin; at < end;) {
