@@ -231,22 +231,22 @@ sdr_step sdr_rx_step(sdr_rx* rx, uint32_t worker, const sdr_completion* completi
 }
 
 /* As sdr_rx_place goes on for a packet of a parity chunk. */
-static __attribute__((noinline, cold)) void* place_parity(const sdr_rx* rx, const target* at,
-                                                          sdr_step* why) {
-  const place p = place_of(rx, at);
-  const sdr_rx_slot* slot = at->slot;
+static __attribute__((noinline, cold)) void* place_parity(const sdr_rx* rx, sdr_rx_slot* slot,
+                                                          uint32_t packet, sdr_step* why) {
+  const target at = {slot, 0, packet, 0};
+  const place p = place_of(rx, &at);
   const bool is_in = (__atomic_load_n(p.word, __ATOMIC_RELAXED) & p.bit) != 0;
   *why = is_in ? SDR_STEP_DUPLICATE : SDR_STEP_PACKET;
   if (is_in || slot->parity == NULL) return NULL;
   const uint64_t first = (uint64_t)slot->posted.chunks * rx->packets_per_chunk;
-  return slot->parity + (at->packet - first) * rx->packet_bytes;
+  return slot->parity + (packet - first) * rx->packet_bytes;
 }
 
 void* sdr_rx_place(sdr_rx* rx, const sdr_completion* completion, sdr_step* why) {
   target at;
   *why = resolve(rx, completion, &at);
   if (UNLIKELY(*why != SDR_STEP_PACKET)) {
-    return *why == (sdr_step)PARITY_PACKET ? place_parity(rx, &at, why) : NULL;
+    return *why == (sdr_step)PARITY_PACKET ? place_parity(rx, at.slot, at.packet, why) : NULL;
   }
   const place p = place_of(rx, &at);
   if ((__atomic_load_n(p.word, __ATOMIC_RELAXED) & p.bit) != 0 || is_taken(&at, p.chunk)) {
