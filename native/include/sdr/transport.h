@@ -128,7 +128,7 @@ class QueuePair {
   // [parity_first, + m) (counted from 0), in place, and completes them as if they had arrived. Any thread, for as long
   // as this object lives; complete() and close() wait for it, after them it gives SDR_CLOSED. SDR_BUSY: not recoverable
   // yet, or another call has some of these data chunks in hand; nothing was touched. SDR_INVALID: a range is empty or
-  // not within what was posted and the length announced, or count > code.shape().k, or no length is known yet. A phantom
+  // not within what was posted and announced, or count > code.shape().k, or no length is known yet. A phantom
   // receive is treated as if it had bytes. Nothing missing: SDR_OK, 0 chunks.
   virtual sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
                              uint32_t parity_first, Recovered* recovered) = 0;
