@@ -39,14 +39,15 @@ struct Target {
 
 enum class Result : uint8_t {
   ok = 0,
-  invalid = 1,      // an index or a length is out of range
+  invalid = 1,      // an index, a flag or a length is out of range, or a buffer is null that must not be
   overlap = 2,      // a buffer that is written overlaps another one
   too_few = 3,      // not recoverable from what is present; nothing was written
 };
 
 class Code {
  public:
-  // One object a shape for the whole process, shared between threads; null for an invalid shape.
+  // One object a shape for the whole process, shared between threads: the shapes asked for last are kept. Null for an
+  // invalid shape.
   static std::shared_ptr<const Code> of(const Shape& shape);
   virtual ~Code() = default;
 
@@ -63,7 +64,8 @@ class Code {
   // Writes the missing data chunks. `data`: k targets, with their lengths (at most chunk_bytes; 0 with null for chunks
   // that a short block does not have: these are to be flagged present); those present are only read. `parity`: m
   // sources of chunk_bytes each, where present; others may be null. Which survivors are used when there are more than
-  // needed is deterministic: lowest parity first; *parity_used tells how many. Matrices are cached by pattern.
+  // needed is deterministic: lowest parity first; *parity_used, written when ok, tells how many. Until it
+  // returns, targets may hold other bytes. Matrices are cached by pattern.
   virtual Result decode(const Target* data, const uint8_t* const* parity, const uint8_t* present, size_t chunk_bytes,
                         uint32_t* parity_used) const = 0;
 
