@@ -1,6 +1,6 @@
 // Where and how figures were measured, and how repeats become one figure.
 import { execFileSync } from "node:child_process";
-import { arch, cpus, release, totalmem, type } from "node:os";
+import { arch, cpus, loadavg, release, totalmem, type } from "node:os";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { max, min, percentile } from "../dist/base/statistics.js";
@@ -24,6 +24,8 @@ export function describeMachine() {
     cpu: processors[0]?.model ?? "unknown",
     cores: processors.length,
     memoryBytes: totalmem(),
+    // Of the last minute: what others do here shows in absolute figures and in times.
+    loadAverage: loadavg()[0],
     kernel: `${type()} ${release()} ${arch()}`,
     node: process.version,
     v8: process.versions.v8,

@@ -42,6 +42,7 @@ function header(report) {
   const at = commit === undefined ? "unknown" : commit.hash.slice(0, 12);
   return [
     `machine  ${machine.cpu}, ${machine.cores} cores, ${memory}; ${machine.kernel}; node ${machine.node}`,
+    `load     ${machine.loadAverage.toFixed(2)} before`,
     `commit   ${at}${commit?.modified ? ", modified" : ""}`,
     `command  ${command}`,
     "",
