@@ -44,6 +44,21 @@ export function codecInfo(): CodecInfo {
 
 const KIND_NUMBERS = { mds: 0, xor: 1 } as const;
 
+/** @internal The native code of a shape. Errors: INVALID_ARGUMENT for a shape that no code has. */
+export function createCode({ kind, k, m }: ErasureCodeOptions): NativeCode {
+  const native = addon();
+  try {
+    return native.createCode(KIND_NUMBERS[kind], k, m);
+  } catch (cause) {
+    throw new SdrError(
+      "INVALID_ARGUMENT",
+      `there is no code ${String(kind)}(${String(k)},${String(m)})`,
+      "mds or xor; k and m at least 1, together at most 256; xor: m at most k",
+      { cause },
+    );
+  }
+}
+
 /**
  * A code of a given shape. It holds no data: one object serves any number of blocks at the same time, and blocks may
  * have chunks of different sizes. Chunks are views of ArrayBuffers (not shared, not resizable), of any length and
@@ -63,17 +78,7 @@ export class ErasureCode {
     this.kind = kind;
     this.k = k;
     this.m = m;
-    const { createCode } = addon();
-    try {
-      this.native = createCode(KIND_NUMBERS[kind], k, m);
-    } catch (cause) {
-      throw new SdrError(
-        "INVALID_ARGUMENT",
-        `there is no code ${String(kind)}(${String(k)},${String(m)})`,
-        "mds or xor; k and m at least 1, together at most 256; xor: m at most k",
-        { cause },
-      );
-    }
+    this.native = createCode({ kind, k, m });
   }
 
   /** As in the names of policies, e.g. `mds(32,8)`. */

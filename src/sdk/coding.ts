@@ -1,7 +1,7 @@
 /** What erasure-coding policies need besides frames: memory for parity chunks, and codes for their tasks. */
-import { check } from "../base/errors.ts";
+import { createCode } from "../codec/erasure-code.ts";
 import type { CodeShape, CodingTask } from "../reliability/policy.ts";
-import { addon, type NativeCode } from "../transport/native.ts";
+import type { NativeCode } from "../transport/native.ts";
 import { MemoryRegion } from "./region.ts";
 
 /** Blocks of one message that are encoded or decoded at a time: enough to keep the threads busy. */
@@ -12,20 +12,11 @@ const codes = new Map<string, NativeCode>();
 const CODES_MAX = 64;
 
 /** The code of a shape. Errors: INVALID_ARGUMENT. */
-export function codeOf({ kind, k, m }: CodeShape): NativeCode {
-  const name = `${kind}(${k},${m})`;
+export function codeOf(shape: CodeShape): NativeCode {
+  const name = `${shape.kind}(${shape.k},${shape.m})`;
   const known = codes.get(name);
   if (known !== undefined) return known;
-  const ok =
-    (kind === "mds" || kind === "xor") &&
-    Number.isInteger(k) &&
-    Number.isInteger(m) &&
-    k >= 1 &&
-    m >= 1 &&
-    k + m <= 256 &&
-    (kind === "mds" || m <= k);
-  check(ok, `there is no code ${name}`, "k and m at least 1, together at most 256; xor: m <= k");
-  const code = addon().createCode(kind === "mds" ? 0 : 1, k, m);
+  const code = createCode(shape);
   if (codes.size >= CODES_MAX) codes.delete(codes.keys().next().value as string);
   codes.set(name, code);
   return code;
