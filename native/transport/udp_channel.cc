@@ -7,6 +7,10 @@ namespace {
 
 constexpr size_t kQuantumPackets = 64;  // of one queue pair in its turn
 constexpr int64_t kSpinNs = 5'000;      // a shorter wait is not worth a sleep
+// JavaScript is told of progress and injection at the latest so long after, or when nothing has moved for a while: a
+// wake-up costs as much as tens of packets, and a bitmap that changes every few microseconds can be read now and then.
+constexpr int64_t kTellNs = 200'000;
+constexpr int64_t kQuietNs = 30'000;
 constexpr int64_t kBlockedNs = 1'000'000;  // when to try a full socket again at the latest
 
 }  // namespace
@@ -94,7 +98,8 @@ void Channel::run() {
     if (commanded_.load(std::memory_order_acquire)) obey();
     const int64_t now_ns = environment_.now_ns();
     const size_t received = receive(now_ns);
-    const int64_t again_ns = send(now_ns);
+    const int64_t send_ns = send(now_ns);
+    const int64_t again_ns = std::min(send_ns, tell(now_ns));
     if (received == 0 && again_ns > now_ns) sleep(now_ns, again_ns);
   }
   obey();  // nobody may wait for a thread that is gone
@@ -109,10 +114,10 @@ size_t Channel::receive(int64_t now_ns) {
     if (one.bytes == 0) take(one.data, 0, now_ns);
     for (size_t at = 0; at < one.bytes; at += one.segment)
       take(one.data + at, std::min(one.segment, one.bytes - at), now_ns);
+    if (entered_ != nullptr) entered_->settle(now_ns, report_);
   }
-  if (entered_ != nullptr) sdr_rx_leave(entered_->shared.rx, index_);
-  entered_ = nullptr;
-  report_deferred();
+  leave(now_ns);
+  if (count > 0) active_ns_ = now_ns;
   return count;
 }
 
@@ -124,29 +129,42 @@ void Channel::take(const uint8_t* datagram, size_t bytes, int64_t now_ns) {
   }
   Lane* lane = found->second;
   if (lane != entered_) {
-    if (entered_ != nullptr) sdr_rx_leave(entered_->shared.rx, index_);
+    leave(now_ns);
     sdr_rx_enter(lane->shared.rx, index_);
     entered_ = lane;
   }
-  lane->received(datagram, bytes, now_ns, deferred_);
+  lane->received(datagram, bytes, now_ns, report_);
 }
 
-// Outside the engine: a push may wait for the queue's lock, and a worker inside may not.
-void Channel::report_deferred() {
+void Channel::leave(int64_t now_ns) {
+  if (entered_ == nullptr) return;
+  entered_->settle(now_ns, report_);
+  sdr_rx_leave(entered_->shared.rx, index_);
+  entered_ = nullptr;
+}
+
+// Outside the engine: a push may wait for the queue's lock, and a worker inside may not. When to come again, if not
+// for anything else.
+int64_t Channel::tell(int64_t now_ns) {
+  if (report_.events.empty() && report_.controls.empty()) return kNever;
+  if (tell_by_ns_ == kNever) tell_by_ns_ = now_ns + kTellNs;
+  const int64_t due_ns = std::min(tell_by_ns_, active_ns_ + kQuietNs);
+  if (!report_.urgent && report_.controls.empty() && now_ns < due_ns) return due_ns;
   bool wake = false;
-  for (const Deferred& one : deferred_) {
-    const Event& event = one.event;
-    if (one.control == nullptr) {
-      wake |= environment_.events.push(event);
-      continue;
-    }
-    const auto time_ns = static_cast<int64_t>(event.time_ns);
-    const auto result = environment_.events.push_control(event.qp, time_ns, one.control, event.value);
+  for (const Event& event : report_.events) wake |= environment_.events.push(event);
+  for (const Report::Control& one : report_.controls) {
+    const auto time_ns = static_cast<int64_t>(one.event.time_ns);
+    const auto result =
+        environment_.events.push_control(one.event.qp, time_ns, one.body, one.event.value);
     wake |= result == EventQueue::Control::queued_first;
-    if (result == EventQueue::Control::dropped) one.control_dropped->add(1);
+    if (result == EventQueue::Control::dropped) one.dropped->add(1);
   }
-  deferred_.clear();
+  report_.events.clear();
+  report_.controls.clear();
+  report_.urgent = false;
+  tell_by_ns_ = kNever;
   if (wake) environment_.wake();
+  return kNever;
 }
 
 // ---- sending ----
@@ -165,11 +183,12 @@ int64_t Channel::send(int64_t now_ns) {
   if (served < count) again_ns = now_ns;
   // The next turn begins with the lane that the batch had no room for; when all were served, with the second one.
   if (count > 0) turn_ = (turn_ + (served < count ? served : 1)) % count;
+  if (!batch_.empty()) active_ns_ = now_ns;
   const bool handed_over = batch_.flush(socket_.get());
   if (gso_.load(std::memory_order_relaxed) != batch_.gso())
     gso_.store(batch_.gso(), std::memory_order_relaxed);
   if (!handed_over) return now_ns + kBlockedNs;
-  for (Lane* lane : lanes_) lane->flushed();
+  for (Lane* lane : lanes_) lane->flushed(report_);
   return again_ns;
 }
 

@@ -28,6 +28,8 @@ class Channel {
   void poke();
 
  private:
+  static constexpr int64_t kNever = INT64_MAX;
+
   struct Command {
     Lane* lane;
     bool add;
@@ -38,7 +40,8 @@ class Channel {
   void apply(const Command& command);
   size_t receive(int64_t now_ns);
   void take(const uint8_t* datagram, size_t bytes, int64_t now_ns);
-  void report_deferred();
+  void leave(int64_t now_ns);
+  int64_t tell(int64_t now_ns);
   int64_t send(int64_t now_ns);
   void sleep(int64_t now_ns, int64_t until_ns);
   bool is_called() const;
@@ -62,7 +65,9 @@ class Channel {
   size_t turn_ = 0;  // the lane that is served first next
   SendBatch batch_;
   ReceiveBatch incoming_;
-  std::vector<Deferred> deferred_;
+  Report report_;
+  int64_t tell_by_ns_ = kNever;    // what waits in it, at the latest
+  int64_t active_ns_ = 0;          // when anything was received or sent last
   Lane* entered_ = nullptr;  // whose engine this thread is inside
 };
 

@@ -5,6 +5,9 @@
 #include <chrono>
 #include <cstring>
 
+#include "transport/checks.h"
+#include "transport/stream_copy.h"
+
 namespace sdr::udp {
 namespace {
 
@@ -12,6 +15,8 @@ constexpr int64_t kAheadNs = 100'000;       // how far the serialiser or the pac
 constexpr int64_t kCatchUpNs = 4'000'000;   // how late a thread may wake without loss of rate
 constexpr int64_t kCoalesceNs = 20'000;     // due packets wait this long for company ...
 constexpr size_t kCoalesceFrom = 16;        // ... when at least so many are under way
+constexpr uint64_t kStreamedBytesMin = 4 << 20;  // a message this large is not read from the caches anyway
+constexpr uint64_t kAheadBytesMin = 1 << 20;  // with less left to send, more is asked for at once
 constexpr int64_t kNever = INT64_MAX;
 
 int64_t monotonic_ns() {
@@ -98,6 +103,7 @@ void Lane::collect() {
   for (auto& parcel : arrived) {
     Parcel* plain = parcel.release();
     (plain->request ? data_ : control_).push_back(plain);
+    data_packets_ += packets_left(*plain);
   }
   if (to_purge) purge();
 }
@@ -105,7 +111,7 @@ void Lane::collect() {
 void Lane::purge() {
   std::deque<Parcel*> kept;
   for (Parcel* parcel : data_) {
-    if (parcel->request->send->closed.load(std::memory_order_acquire)) finish(parcel, true);
+    if (parcel->request->send->closed.load(std::memory_order_acquire)) drop(parcel);
     else kept.push_back(parcel);
   }
   data_.swap(kept);
@@ -132,7 +138,17 @@ void Lane::finish(Parcel* parcel, bool dropped) {
   release(parcel);
 }
 
-void Lane::flushed() {
+void Lane::drop(Parcel* parcel) {
+  data_packets_ -= packets_left(*parcel);
+  finish(parcel, true);
+}
+
+// On this lane.
+uint32_t Lane::packets_left(const Parcel& parcel) const {
+  return (parcel.end - parcel.next_packet + shared.geometry.channels - 1) / shared.geometry.channels;
+}
+
+void Lane::flushed(Report& report) {
   for (Parcel* parcel : in_batch_) release(parcel);
   in_batch_.clear();
   for (auto& request : injected_) {
@@ -145,7 +161,8 @@ void Lane::flushed() {
     event.message = request->send->message;
     event.value = request->id;
     event.time_ns = static_cast<double>(shared.environment->now_ns());
-    shared.environment->push(event);
+    report.events.push_back(event);
+    report.urgent |= data_packets_ * shared.geometry.packet_bytes < kAheadBytesMin;
   }
   injected_.clear();
 }
@@ -157,7 +174,7 @@ Parcel* Lane::front() {
     Parcel* parcel = data_.front();
     if (!parcel->request->send->closed.load(std::memory_order_acquire)) return parcel;
     data_.pop_front();
-    finish(parcel, true);
+    drop(parcel);
   }
   return nullptr;
 }
@@ -165,6 +182,7 @@ Parcel* Lane::front() {
 // Steps over the packet just injected.
 void Lane::advance(Parcel* parcel) {
   if (parcel->request) {
+    data_packets_--;
     parcel->next_packet += shared.geometry.channels;
     if (parcel->next_packet < parcel->end) return;
     data_.pop_front();
@@ -298,8 +316,7 @@ void Lane::refused(uint32_t packets, int error) {
 
 // ---- receiving ----
 
-void Lane::received(const uint8_t* datagram, size_t bytes, int64_t now_ns,
-                    std::vector<Deferred>& deferred) {
+void Lane::received(const uint8_t* datagram, size_t bytes, int64_t now_ns, Report& report) {
   Header header;
   switch (read_header(datagram, bytes, &header)) {
     case Verdict::truncated: return counters.truncated.add(1);
@@ -311,14 +328,13 @@ void Lane::received(const uint8_t* datagram, size_t bytes, int64_t now_ns,
   if (payload_size > shared.geometry.packet_bytes) return counters.malformed.add(1);
   shared.last_heard_ns.store(now_ns, std::memory_order_relaxed);
   const uint8_t* payload = datagram + kUdpHeaderBytes;
-  if (header.kind == PacketKind::data)
-    return received_data(header, payload, payload_size, now_ns, deferred);
+  if (header.kind == PacketKind::data) return place(header, payload, payload_size);
   counters.control_received.add(1);
   Event event{};
   event.qp = shared.id;
   event.value = payload_size;
   event.time_ns = static_cast<double>(now_ns);
-  deferred.push_back({event, payload, &counters.control_dropped});
+  report.controls.push_back({event, payload, &counters.control_dropped});
 }
 
 // A copy sent to another channel's socket would be placed by two threads at once.
@@ -329,8 +345,7 @@ bool Lane::is_for_this_channel(const Header& header) const {
   return packet % geometry.channels == channel && header.queue % geometry.channels == channel;
 }
 
-void Lane::received_data(const Header& header, const uint8_t* payload, uint32_t bytes, int64_t now_ns,
-                         std::vector<Deferred>& deferred) {
+void Lane::place(const Header& header, const uint8_t* payload, uint32_t bytes) {
   const sdr_geometry& geometry = shared.geometry;
   if (geometry.channels > 1 && !is_for_this_channel(header)) return counters.malformed.add(1);
   const sdr_completion completion{header.queue, header.immediate, bytes};
@@ -347,22 +362,51 @@ void Lane::received_data(const Header& header, const uint8_t* payload, uint32_t 
     }
   }
   sdr_step why = SDR_STEP_PACKET;
-  void* const place = sdr_rx_place(shared.rx, &completion, &why);
+  void* const where = sdr_rx_place(shared.rx, &completion, &why);
   if (why != SDR_STEP_PACKET) return sdr_rx_refuse(shared.rx, channel, why);
-  if (place != nullptr) std::memcpy(place, payload, bytes);
+  if (where != nullptr) {
+    if (is_streamed(header.message)) {
+      stream_copy(where, payload, bytes);
+      streams_ = true;
+    } else {
+      std::memcpy(where, payload, bytes);
+    }
+  }
+  placed_.push_back(completion);
+}
+
+bool Lane::is_streamed(uint32_t message) {
+  if (message == judged_message_) return judged_streamed_;
+  sdr_rx_progress progress{};
+  sdr_rx_progress_get(shared.rx, message, &progress);
+  judged_message_ = message;
+  judged_streamed_ = progress.chunks_total * chunk_bytes(shared.geometry) >= kStreamedBytesMin;
+  return judged_streamed_;
+}
+
+// After all of a receive buffer is in place: the fence costs as much as a packet does.
+void Lane::settle(int64_t now_ns, Report& report) {
+  if (streams_) stream_fence();
+  streams_ = false;
+  for (const sdr_completion& completion : placed_) step(completion, now_ns, report);
+  placed_.clear();
+}
+
+void Lane::step(const sdr_completion& completion, int64_t now_ns, Report& report) {
   uint32_t message = 0;
-  const sdr_step step = sdr_rx_step(shared.rx, channel, &completion, &message);
-  if (step != SDR_STEP_CHUNK && step != SDR_STEP_MESSAGE) return;
+  const sdr_step stepped = sdr_rx_step(shared.rx, channel, &completion, &message);
+  if (stepped != SDR_STEP_CHUNK && stepped != SDR_STEP_MESSAGE) return;
   // One event waits for each message; the exchange orders the bit just set before a drain that clears the mark.
-  const bool waiting = shared.progress_marks[slot].exchange(message) == message;
-  if (waiting && step != SDR_STEP_MESSAGE) return;
+  const bool waiting = shared.progress_marks[message % shared.geometry.slots].exchange(message) == message;
+  if (waiting && stepped != SDR_STEP_MESSAGE) return;
   Event event{};
   event.type = static_cast<uint32_t>(EventType::progress);
   event.qp = shared.id;
   event.message = message;
-  event.value = step == SDR_STEP_MESSAGE ? 1 : 0;
+  event.value = stepped == SDR_STEP_MESSAGE ? 1 : 0;
   event.time_ns = static_cast<double>(now_ns);
-  deferred.push_back({event, nullptr, nullptr});
+  report.events.push_back(event);
+  report.urgent |= event.value != 0;
 }
 
 }  // namespace sdr::udp

@@ -104,11 +104,16 @@ struct Shared {
   void update_direct();
 };
 
-// What a batch of received datagrams leads to, reported once the engine is left.
-struct Deferred {
-  Event event;
-  const uint8_t* control;    // null for progress; into the receive buffer
-  Counter* control_dropped;  // of the lane
+// What a channel's thread has for JavaScript, told once the engine is left.
+struct Report {
+  struct Control {
+    Event event;
+    const uint8_t* body;  // into the receive buffer
+    Counter* dropped;     // of the lane
+  };
+  std::vector<Control> controls;
+  std::vector<Event> events;  // bounded by their nature: see EventQueue
+  bool urgent = false;        // one of the events cannot wait for company
 };
 
 struct Lane {
@@ -130,10 +135,12 @@ struct Lane {
   // <= now_ns at once, INT64_MAX not before the next post.
   int64_t pump(int64_t now_ns, SendBatch& batch, size_t quantum);
   // Everything pumped was handed over: memory may go, work requests are injected.
-  void flushed();
+  void flushed(Report& report);
   void refused(uint32_t packets, int error);
-  // A datagram with this queue pair's key. `deferred` has room for one more. Data needs sdr_rx_enter.
-  void received(const uint8_t* datagram, size_t bytes, int64_t now_ns, std::vector<Deferred>& deferred);
+  // A datagram with this queue pair's key: checked, counted, and put where it belongs. Within sdr_rx_enter.
+  void received(const uint8_t* datagram, size_t bytes, int64_t now_ns, Report& report);
+  // Steps what received() has put in place. Within the same sdr_rx_enter.
+  void settle(int64_t now_ns, Report& report);
 
   Shared& shared;
   const uint32_t channel;
@@ -146,6 +153,8 @@ struct Lane {
   Parcel* front();
   void advance(Parcel* parcel);
   void finish(Parcel* parcel, bool dropped);
+  void drop(Parcel* parcel);
+  uint32_t packets_left(const Parcel& parcel) const;
   void release(Parcel* parcel);
   uint32_t payload_bytes(const Parcel& parcel) const;
   void count_injected(const Parcel& parcel, uint32_t payload);
@@ -154,8 +163,9 @@ struct Lane {
   int64_t pump_direct(int64_t now_ns, SendBatch& batch, size_t quantum);
   int64_t offer(int64_t now_ns, size_t quantum);
   bool is_for_this_channel(const Header& header) const;
-  void received_data(const Header& header, const uint8_t* payload, uint32_t bytes, int64_t now_ns,
-                     std::vector<Deferred>& deferred);
+  void place(const Header& header, const uint8_t* payload, uint32_t bytes);
+  bool is_streamed(uint32_t message);
+  void step(const sdr_completion& completion, int64_t now_ns, Report& report);
 
   std::mutex inbox_mutex_;
   std::vector<std::unique_ptr<Parcel>> inbox_;
@@ -163,9 +173,14 @@ struct Lane {
   std::atomic<bool> mail_{false};
 
   std::deque<Parcel*> control_, data_;
+  uint64_t data_packets_ = 0;  // that data_ still holds
   DelayQueue delayed_;
   std::vector<Parcel*> in_batch_;
   std::vector<std::shared_ptr<WorkRequest>> injected_;  // this lane's share is in the batch or on the link
+  std::vector<sdr_completion> placed_;                  // of one receive buffer, not yet stepped
+  bool streams_ = false;                                // some of them went past the caches
+  uint32_t judged_message_ = UINT32_MAX;                // is_streamed() of this one is known
+  bool judged_streamed_ = false;
 };
 
 }  // namespace sdr::udp

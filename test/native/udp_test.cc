@@ -21,6 +21,33 @@ TEST(whole_buffers_arrive_for_every_packet_size_and_channel_count) {
   }
 }
 
+// From 4 MiB on, payload goes past the caches.
+TEST(large_messages_arrive_whole_through_loss_and_duplicates) {
+  for (const uint32_t packet_bytes : {1400u, 8900u}) {
+    Setup setup;
+    setup.channels = packet_bytes == 1400 ? 2 : 1;
+    setup.packet_bytes = packet_bytes;
+    setup.link.loss = LossModel::bernoulli;
+    setup.link.loss_probability = 0.02;
+    setup.link.duplicate_probability = 0.02;
+    deliver_and_compare(setup, 6'000'017, 2);
+  }
+}
+
+TEST(progress_and_injection_are_told_although_the_message_goes_no_further) {
+  Pair pair(Setup{});
+  const uint64_t chunk = pair.chunk_bytes();
+  Memory from(40 * chunk, 3), to(from.size);
+  begin(pair, 0, from, to);
+  for (uint32_t i = 0; i < 10; i++) {
+    CHECK_EQ(pair.a.qp->post_send(0, i, from.region, i * chunk, i, chunk), SDR_OK);
+    pair.wait("its injection", [&] { return pair.a.count(EventType::injected, 0) == i + 1; });
+    pair.wait("its arrival", [&] { return chunk_done(pair.b.qp, 0, i); });
+    pair.wait("the news of it", [&] { return pair.b.count(EventType::progress, 0) == i + 1; });
+  }
+  CHECK(!pair.b.is_complete(0));
+}
+
 TEST(fallback_without_segmentation_delivers_too) {
   for (const bool gso : {false, true}) {
     Setup setup;
