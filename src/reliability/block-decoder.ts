@@ -172,10 +172,7 @@ export class BlockDecoder {
   }
 
   private handleParity(chunk: number): void {
-    const { m } = this.layout.code;
-    const block = Math.floor(chunk / m);
-    // Of groups without data nothing is sent; what comes all the same does not count.
-    if (chunk - block * m >= this.layout.parityCount(block)) return;
+    const block = Math.floor(chunk / this.layout.code.m);
     (this.present[block] as number)++;
     this.note(block);
   }
