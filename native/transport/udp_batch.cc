@@ -29,9 +29,8 @@ SendBatch::~SendBatch() = default;
 uint8_t* SendBatch::add(Lane* lane, const SocketAddress& to, const uint8_t* payload, size_t bytes) {
   const auto datagram = static_cast<uint32_t>(kUdpHeaderBytes + bytes);
   Send* last = sends_.size() > next_send_ ? &sends_.back() : nullptr;
-  if (gso_ && last != nullptr && last->lane == lane && last->to == &to && !last->closed &&
-      datagram <= last->segment_bytes && last->packets < kSegmentsMax &&
-      last->bytes + datagram <= kSendBytesMax) {
+  if (last != nullptr && last->lane == lane && last->to == &to &&
+      datagram <= last->segment_bytes && has_room(*last, datagram)) {
     last->packets++;
     last->bytes += datagram;
     last->closed = datagram < last->segment_bytes;

@@ -3,6 +3,7 @@
 // for a datagram that a link corrupts. Belongs to one thread.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -15,14 +16,20 @@ struct Lane;
 class SendBatch {
  public:
   static constexpr size_t kPacketsMax = 512;
-  static constexpr size_t kBytesMax = 384 * 1024;       // what one flush hands over: about 100 us of work
+  static constexpr size_t kBytesFrom = 320 * 1024;     // with so much, a batch ends with the send it is at: 100 us
   static constexpr size_t kSegmentsMax = 64;            // of one send; older kernels take no more
   static constexpr size_t kSendBytesMax = 65535 - 48;   // of one send, IPv6 and UDP headers taken off
 
   explicit SendBatch(bool gso);
   ~SendBatch();
 
-  bool full() const { return packets_ >= kPacketsMax || bytes_ >= kBytesMax; }
+  // A send of few segments costs nearly what one of many does, so a batch ends with a whole one.
+  bool full() const {
+    return packets_ >= kPacketsMax ||
+           (bytes_ >= kBytesFrom && !has_room(sends_.back(), sends_.back().segment_bytes));
+  }
+  // Packets of one send, of `bytes` bytes each with header.
+  static size_t packets_of(size_t bytes) { return std::clamp<size_t>(kSendBytesMax / bytes, 1, kSegmentsMax); }
   bool empty() const { return packets_ == 0; }
   // Adds a datagram whose header the caller writes to the returned place; `payload` stays valid until it is flushed.
   // Precondition: !full().
@@ -47,6 +54,10 @@ class SendBatch {
   };
   struct Native;
 
+  // Whether another segment of `bytes` bytes can join.
+  bool has_room(const Send& send, size_t bytes) const {
+    return gso_ && !send.closed && send.packets < kSegmentsMax && send.bytes + bytes <= kSendBytesMax;
+  }
   int hand_over(int fd, size_t first, size_t count);
   bool drop_or_split(int error);
   void split_sends();

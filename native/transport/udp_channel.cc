@@ -5,7 +5,7 @@
 namespace sdr::udp {
 namespace {
 
-constexpr size_t kQuantumPackets = 64;  // of one queue pair in its turn
+constexpr size_t kQuantumSends = 2;     // whole ones of a queue pair in its turn, where there are several
 constexpr int64_t kSpinNs = 5'000;      // a shorter wait is not worth a sleep
 // JavaScript is told of progress and injection at the latest so long after, or when nothing has moved for a while: a
 // wake-up costs as much as tens of packets, and a bitmap that changes every few microseconds can be read now and then.
@@ -174,11 +174,14 @@ int64_t Channel::send(int64_t now_ns) {
   if (!batch_.empty() && !batch_.flush(socket_.get())) return now_ns + kBlockedNs;
   int64_t again_ns = INT64_MAX;
   const size_t count = lanes_.size();
-  const size_t quantum = count == 1 ? SendBatch::kPacketsMax : kQuantumPackets;
   size_t served = 0;
   for (; served < count && !batch_.full(); served++) {
     Lane* lane = lanes_[(turn_ + served) % count];
-    if (!lane->idle()) again_ns = std::min(again_ns, lane->pump(now_ns, batch_, quantum));
+    if (lane->idle()) continue;
+    const size_t datagram = lane->shared.geometry.packet_bytes + kUdpHeaderBytes;
+    const size_t quantum =
+        count == 1 ? SendBatch::kPacketsMax : kQuantumSends * SendBatch::packets_of(datagram);
+    again_ns = std::min(again_ns, lane->pump(now_ns, batch_, quantum));
   }
   if (served < count) again_ns = now_ns;
   // The next turn begins with the lane that the batch had no room for; when all were served, with the second one.

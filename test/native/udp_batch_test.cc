@@ -74,6 +74,28 @@ TEST(datagrams_of_mixed_sizes_keep_their_order_and_bounds) {
   }
 }
 
+TEST(a_batch_ends_with_a_whole_send) {
+  Ends ends;
+  for (const size_t bytes : {size_t{1400}, size_t{8900}}) {
+    const std::vector<uint8_t> payload(bytes, 1);
+    const size_t whole = SendBatch::packets_of(bytes + kUdpHeaderBytes);
+    CHECK_EQ(whole, bytes == 1400 ? size_t{45} : size_t{7});
+    SendBatch batch(true);
+    for (size_t first : {size_t{0}, size_t{1}}) {  // one of another lane before them, which none can join
+      for (size_t i = 0; i < first; i++) add(batch, &ends.other, ends.to, payload);
+      size_t packets = 0;
+      while (!batch.full()) {
+        add(batch, &ends.lane, ends.to, payload);
+        packets++;
+      }
+      CHECK(packets >= 5 * whole);
+      CHECK_EQ(packets % whole, size_t{0});
+      batch.remove(&ends.lane);
+      batch.remove(&ends.other);
+    }
+  }
+}
+
 TEST(a_refused_segmented_send_goes_as_plain_datagrams_and_none_is_lost) {
   Ends ends;
   const int on = 1;  // the kernel does not segment without checksums
