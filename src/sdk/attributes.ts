@@ -21,8 +21,8 @@ export interface QueuePairAttributes {
   /** Bytes injected and not yet acknowledged. Default: what the peer's socket holds plus rate x RTT. */
   readonly maxInFlightBytes?: number;
   /**
-   * Immediate split: message id, packet offset and user fragment bits; adds to 32. Default [10, 18, 4], or what splitFor
-   * gives where maxMessageBytes and its parity need more packet bits.
+   * Immediate split: message id, packet offset and user fragment bits; adds to 32. Default [10, 18, 4], or what
+   * splitFor gives where maxMessageBytes and its parity need more packet bits.
    */
   readonly split?: readonly [number, number, number];
   /** Lives of a slot that late packets are told apart by. Default 4. */
