@@ -8,13 +8,14 @@
  *  - The receiver's ACKs cover decoded chunks as they cover those that arrived. The final ACK ends the message.
  *  - The sender repeats nothing by a timer of its own. When it has injected all that it may, it says so in a SENT
  *    frame: at the end of the message, or when its window has been full for longer than an ACK takes. The first SENT of
- *    the end goes out three times, as a final ACK does; after that, and when the window is full, once an RTO.
+ *    the end goes out three times, as a final ACK does; after that, and when the window is full, once an RTO. During an
+ *    injection longer than an RTT it also says, once an RTT, how far it has come.
  *  - A SENT starts the receiver's fallback (block-fallback.ts), which asks, and asks again, for what is missing.
  * So a lost SENT, NACK or ACK costs time, and nothing is asked for or sent again while nothing is missing.
  *
  * SENT is a policy frame (kind 64, sender to receiver):
  *   12 u32 chunks: the message's data chunks below this number are injected, and so is all parity of blocks whose data
- *      is wholly below it. Nothing more comes until the receiver acknowledges or asks.
+ *      is wholly below it. Of these nothing more comes until the receiver acknowledges or asks.
  */
 import { check, type SdrError } from "../base/errors.ts";
 import { ACK_RTT_FRACTION, BitmapReceiver, copySpacingNs, FINAL_COPIES } from "./acknowledger.ts";
@@ -91,9 +92,12 @@ class ErasureSender implements SendSession {
   private endSaid = false;
   private copiesLeft = 0;
   private isRepeat = false;
+  /** When SENT was said last. */
+  private saidNs: number;
 
   constructor(params: SessionParams, code: CodeShape) {
     this.params = params;
+    this.saidNs = params.startNs;
     this.layout = new BlockLayout(code, params.chunkCount);
     this.table = new ChunkTable(params.chunkCount, params.windowChunks);
     this.parity = new ParitySchedule(this.layout);
@@ -144,9 +148,26 @@ class ErasureSender implements SendSession {
   }
 
   handleInjected(first: number, count: number, nowNs: number, parity = false): void {
-    if (parity) this.parity.injected(first, count);
-    else this.table.injected(first, count, nowNs);
+    if (parity) {
+      this.parity.injected(first, count);
+      this.sayOnTheWay(first, nowNs);
+    } else {
+      this.table.injected(first, count, nowNs);
+    }
     this.review(nowNs);
+  }
+
+  /**
+   * Parity chunk `first` has left, and so has all that goes before it, blocks below its own wholly. Said now and then
+   * during a long injection, so that their repair need not wait for its end.
+   */
+  private sayOnTheWay(first: number, nowNs: number): void {
+    const { layout, params } = this;
+    const chunks = layout.dataFirst(Math.floor(first / layout.code.m));
+    if (nowNs < this.saidNs + Math.max(params.path.rttNs, params.rtoFloorNs) || chunks === 0)
+      return;
+    this.sentDue = chunks;
+    this.saidNs = nowNs;
   }
 
   pollTask(_nowNs: number): CodingTask | undefined {
@@ -216,6 +237,7 @@ class ErasureSender implements SendSession {
 
   private say(nowNs: number): void {
     this.sentDue = this.table.fresh;
+    this.saidNs = nowNs;
     this.copiesLeft = Math.max(0, this.copiesLeft - 1);
     this.isRepeat = this.copiesLeft === 0;
     const waitNs = this.copiesLeft > 0 ? copySpacingNs(this.params) : this.guard.rtoNs;

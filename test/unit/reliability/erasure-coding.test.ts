@@ -140,11 +140,22 @@ describe.each(BOTH)("$name", (policy) => {
     },
   );
 
-  test("a window that is full for a round trip is no stall: nothing is said before the end", () => {
+  test("a window that is full for a round trip is no stall: SENT says once an RTT how far it is", () => {
     const outcome = run({ chunkCount: 400, seed: 1, windowChunks: 50 });
     const sent = ofKind(outcome.framesFromSender, "policy");
     expect(outcome.sender.counters.timeouts).toBe(0);
-    expect(sent.length).toBeLessThanOrEqual(3);
+    expect(sent.length).toBeGreaterThan(3);
+    expect(sent.length).toBeLessThanOrEqual(3 + outcome.completionNs / RTT);
+  });
+
+  test("the repair of an early block is hidden by a long injection", () => {
+    const scenario = { chunkCount: 8000, seed: 1, rttNs: 2e6 };
+    const clean = run(scenario);
+    // All of the first block: more than parity can make.
+    const losesChunk = (chunk: number, trip: number) => chunk < 8 && trip === 1;
+    const outcome = run({ ...scenario, losesChunk });
+    expect(outcome.sender.counters.fallbacks).toBe(1);
+    expect(outcome.completionNs).toBe(clean.completionNs + 8 * T);
   });
 
   test("parity of blocks that are known to be whole is neither encoded nor sent", () => {
