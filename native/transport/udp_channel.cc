@@ -11,6 +11,9 @@ constexpr int64_t kSpinNs = 5'000;      // a shorter wait is not worth a sleep
 // wake-up costs as much as tens of packets, and a bitmap that changes every few microseconds can be read now and then.
 constexpr int64_t kTellNs = 200'000;
 constexpr int64_t kQuietNs = 30'000;
+// After this much at once more is likely: going to sleep, and being woken by the sender, would take longer.
+constexpr size_t kBulkBytes = 32 * 1024;
+constexpr int64_t kLingerNs = 20'000;
 constexpr int64_t kBlockedNs = 1'000'000;  // when to try a full socket again at the latest
 
 }  // namespace
@@ -109,8 +112,10 @@ void Channel::run() {
 
 size_t Channel::receive(int64_t now_ns) {
   const size_t count = incoming_.receive(socket_.get());
+  size_t bytes = 0;
   for (size_t i = 0; i < count; i++) {
     const Received& one = incoming_.at(i);
+    bytes += one.bytes;
     if (one.bytes == 0) take(one.data, 0, now_ns);
     for (size_t at = 0; at < one.bytes; at += one.segment)
       take(one.data + at, std::min(one.segment, one.bytes - at), now_ns);
@@ -118,6 +123,7 @@ size_t Channel::receive(int64_t now_ns) {
   }
   leave(now_ns);
   if (count > 0) active_ns_ = now_ns;
+  if (bytes >= kBulkBytes) linger_until_ns_ = now_ns + kLingerNs;
   return count;
 }
 
@@ -198,6 +204,7 @@ int64_t Channel::send(int64_t now_ns) {
 void Channel::sleep(int64_t now_ns, int64_t until_ns) {
   const int64_t left = until_ns - now_ns;
   if (left < kSpinNs) return;
+  if (now_ns < linger_until_ns_) return std::this_thread::yield();
   // Whoever posts after this store signals; what was posted before is seen below.
   sleeping_.store(true);
   if (!is_called()) {

@@ -68,6 +68,7 @@ class Channel {
   Report report_;
   int64_t tell_by_ns_ = kNever;    // what waits in it, at the latest
   int64_t active_ns_ = 0;          // when anything was received or sent last
+  int64_t linger_until_ns_ = 0;    // no sleep before
   Lane* entered_ = nullptr;  // whose engine this thread is inside
 };
 
