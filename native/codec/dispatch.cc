@@ -41,7 +41,8 @@ std::atomic<const Kernel*>& in_use() {
 }  // namespace
 
 const std::vector<Kernel>& kernels() {
-  static const std::vector<Kernel> all = {
+  // Never destroyed: threads may still be at work when the process ends.
+  static const auto& all = *new std::vector<Kernel>{
 #if defined(__x86_64__)
       {"gfni", has_gfni(), kRowsMaxGfni, run_gfni},
       {"avx2", has_avx2(), kRowsMaxAvx2, run_avx2},

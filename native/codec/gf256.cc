@@ -1,7 +1,5 @@
 #include "codec/gf256.h"
 
-#include <memory>
-
 namespace sdr::codec {
 namespace {
 
@@ -30,16 +28,17 @@ void fill_products(FieldTables* tables, uint32_t c) {
   }
 }
 
-std::unique_ptr<const FieldTables> make_tables() {
-  auto tables = std::make_unique<FieldTables>();  // zeros
-  for (uint32_t c = 0; c < 256; c++) fill_products(tables.get(), c);
+const FieldTables* make_tables() {
+  auto* tables = new FieldTables();  // zeros
+  for (uint32_t c = 0; c < 256; c++) fill_products(tables, c);
   return tables;
 }
 
 }  // namespace
 
 const FieldTables& field() {
-  static const std::unique_ptr<const FieldTables> tables = make_tables();
+  // Never destroyed: threads may still be at work when the process ends.
+  static const FieldTables* const tables = make_tables();
   return *tables;
 }
 
