@@ -86,6 +86,8 @@ export class ReceiveHandle implements Disposable {
   private readonly startSignal: Deferred<{ bytes: number }>;
   private readonly arrivedSignal: Deferred<void>;
   private readonly stopWatching: () => void;
+  /** What recover() has promised and not settled; as many as its callers have asked for. */
+  private readonly recoveries = new Set<Deferred<Recovered>>();
   private startImmediate: number | undefined;
   private ctsSent = 0;
   private arrivedNow = false;
@@ -139,7 +141,8 @@ export class ReceiveHandle implements Disposable {
   /**
    * Makes the missing ones of a block's data chunks from what is there, in place; `bitmap` shows them when the promise
    * resolves, with how many were made. 0 and no effect while too little is there, or when nothing is missing. Errors:
-   * INVALID_ARGUMENT for a block that is not the message's, CLOSED.
+   * INVALID_ARGUMENT for a block that is not the message's, ENVIRONMENT without memory for it, CLOSED or what else ended
+   * the receive before.
    */
   async recover(task: CodingTask): Promise<Recovered> {
     this.checkActive();
@@ -148,15 +151,27 @@ export class ReceiveHandle implements Disposable {
     const { end } = this.side;
     const begin = () => end.native.recover(this.message, code, first, count, parityFirst);
     const outcome = new Deferred<Recovered>(() => end.userWoken());
+    this.recoveries.add(outcome);
     end.awaitWork(
       begin,
       (result) => {
+        this.recoveries.delete(outcome);
         this.handleRecovered(result);
         outcome.resolve(toRecovered(result));
       },
-      (error) => outcome.reject(error),
+      (cause) => {
+        this.recoveries.delete(outcome);
+        const what = `a block of message ${this.message} was not recovered: ${(cause as Error).message}`;
+        outcome.reject(new SdrError("ENVIRONMENT", what, "free some memory", { cause }));
+      },
     );
     return outcome.promise;
+  }
+
+  /** Once a queue pair is closed, nothing tells how work on it ended. */
+  private endRecoveries(error: SdrError): void {
+    for (const outcome of this.recoveries) outcome.reject(error);
+    this.recoveries.clear();
   }
 
   /** @internal As recover(), for a driver: `done` is called before the handle's own news of it. */
@@ -252,6 +267,7 @@ export class ReceiveHandle implements Disposable {
     this.news.close();
     this.startSignal.reject(early);
     this.arrivedSignal.reject(early);
+    this.endRecoveries(early);
   }
 
   [Symbol.dispose](): void {
@@ -332,6 +348,7 @@ export class ReceiveHandle implements Disposable {
     this.news.close();
     this.startSignal.reject(error);
     this.arrivedSignal.reject(error);
+    this.endRecoveries(error);
     this.driver?.failed(error);
   }
 
