@@ -9,7 +9,7 @@ export interface QueuePairAttributes {
   readonly packetBytes?: number;
   /** One bit of the bitmap; a multiple of packetBytes. Default: the multiple nearest to 64 KiB. */
   readonly chunkBytes?: number;
-  /** Largest message. Default: 1 GiB, or two thirds of what the split allows if that is less. */
+  /** Largest message. Default: 1 GiB, or if that is less two thirds of what the split allows (all of under 3 chunks). */
   readonly maxMessageBytes?: number;
   /**
    * Most parity a message may bring besides, for policies that send any. Default: half of maxMessageBytes, and at least
@@ -120,10 +120,9 @@ function resolveSizes(given: QueuePairAttributes, packetBytes: number, chunkByte
     given.split ?? splitFor(together(wanted, parityGiven ?? usualParity(wanted)), packetBytes);
   checkSplit(split);
   const addressable = packetBytes * 2 ** split[1];
-  // A third is left for parity.
-  const maxMessageBytes =
-    bytesGiven ??
-    Math.min(MESSAGE_BYTES, Math.floor(addressable / 3 / chunkBytes) * 2 * chunkBytes);
+  // A third is left for parity, unless there are too few chunks to share.
+  const twoThirds = Math.floor(addressable / 3 / chunkBytes) * 2 * chunkBytes;
+  const maxMessageBytes = bytesGiven ?? Math.min(MESSAGE_BYTES, twoThirds || addressable);
   const room = addressable - roundUp(maxMessageBytes, chunkBytes);
   const maxParityBytes = parityGiven ?? Math.max(0, Math.min(usualParity(maxMessageBytes), room));
   const bytes = together(maxMessageBytes, maxParityBytes);
