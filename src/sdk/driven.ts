@@ -24,9 +24,14 @@ export interface TransferProgress {
   readonly chunkCount: number;
 }
 
-/** What a policy wants to send besides; INVALID_ARGUMENT when that makes no sense. */
+/** What a policy wants to send besides; INVALID_ARGUMENT when that makes no sense, or what it threw. */
 export function parityChunksOf(policy: Policy, chunkCount: number): number {
-  const chunks = policy.parityChunks?.(chunkCount) ?? 0;
+  let chunks: number;
+  try {
+    chunks = policy.parityChunks?.(chunkCount) ?? 0;
+  } catch (error) {
+    throw toSdrError(error);
+  }
   check(
     Number.isSafeInteger(chunks) && chunks >= 0,
     `policy ${policy.name} brings ${chunks} parity chunks for ${chunkCount}`,

@@ -196,6 +196,17 @@ test.each([[-1], [0.5], [Number.NaN], ["many"], [1e9]])(
   },
 );
 
+test.each([["a function that throws", boom] as const, ["no function", 4] as const])(
+  "a parityChunks that is %s is refused at post with an error of ours",
+  async (_name, parityChunks) => {
+    const policy = { ...sound, name: "hostile", parityChunks } as unknown as Policy;
+    const world = new EmulatedWorld({ seed: 5 });
+    const [, qb] = await connected(world);
+    const post = async () => reliableReceive(qb, new Uint8Array(BYTES), policy);
+    expect(await codeOf(post())).toBe("INVALID_ARGUMENT");
+  },
+);
+
 test.each([
   ["createSender", boom],
   ["createSender", () => undefined],
