@@ -196,7 +196,7 @@ export function emulateCommand(): Command {
     .option("--reverse-link <link>", "the way back (default: the same link)")
     .option(
       "--policy <policy>",
-      "may be given several times (default: sr-rto and sr-nack)",
+      "may be given several times (default: sr-rto, sr-nack and ec-mds)",
       collect,
     )
     .option("--trials <number>", "messages sent, each in a world of its own", "1000")
