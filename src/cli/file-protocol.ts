@@ -16,6 +16,8 @@ export const FILE_LIMITS = {
   segmentBytesMin: 64 * 1024,
   segmentBytesMax: 256 * 2 ** 20,
   segmentBytes: 64 * 2 ** 20,
+  /** Beside a segment. */
+  parityBytesMax: 512 * 2 ** 20,
   /** Messages in flight, and what their buffers may hold together on each end. */
   segmentsInFlight: 4,
   bufferBytes: 512 * 2 ** 20,

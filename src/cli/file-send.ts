@@ -1,7 +1,7 @@
 /** The sending end of a file transfer (file-protocol.ts has the exchange). */
 import { describeFailure, SdrError } from "../base/errors.ts";
 import type { Policy } from "../reliability/policy.ts";
-import { type QueuePairAttributes, splitFor } from "../sdk/attributes.ts";
+import { CHUNK_BYTES, type QueuePairAttributes } from "../sdk/attributes.ts";
 import type { QueuePair } from "../sdk/queue-pair.ts";
 import { MemoryRegion } from "../sdk/region.ts";
 import {
@@ -76,16 +76,29 @@ const NO_COUNTERS: EndCounters = {
   corrupted: 0,
 };
 
+/** Most parity that a message brings. A chunk size that the path is to decide lies within a third of the usual one. */
+function parityBytes({ chunkBytes, policy }: SendFileOptions, largest: number): number {
+  const [least, most] =
+    chunkBytes === undefined
+      ? [Math.floor((CHUNK_BYTES * 2) / 3), Math.ceil((CHUNK_BYTES * 4) / 3)]
+      : [chunkBytes, chunkBytes];
+  const bytes = (policy.parityChunks?.(Math.ceil(largest / least)) ?? 0) * most;
+  if (bytes <= FILE_LIMITS.parityBytesMax) return bytes;
+  throw new SdrError(
+    "TOO_LARGE",
+    `${policy.name} brings ${bytes} B of parity for a segment of ${largest} B, more than ${FILE_LIMITS.parityBytesMax}`,
+    "use a smaller --segment or --chunk, or a code with less parity",
+  );
+}
+
 function attributesOf(options: SendFileOptions, largest: number): QueuePairAttributes {
   const { packetBytes, chunkBytes, rateBps, peerTimeoutNs } = options;
   return {
     maxMessageBytes: largest,
+    maxParityBytes: parityBytes(options, largest),
     maxMessages: FILE_LIMITS.messages,
     peerTimeoutNs,
-    // Twice: parity is numbered behind the message.
-    ...(packetBytes === undefined
-      ? {}
-      : { packetBytes, split: splitFor(2 * largest, packetBytes) }),
+    ...(packetBytes === undefined ? {} : { packetBytes }),
     ...(chunkBytes === undefined ? {} : { chunkBytes }),
     ...(rateBps === undefined ? {} : { rateBps }),
   };

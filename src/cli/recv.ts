@@ -53,6 +53,7 @@ function open(settings: Settings): Promise<RendezvousServer> {
     attributes: { peerTimeoutNs },
     limits: {
       maxMessageBytes: FILE_LIMITS.segmentBytesMax,
+      maxParityBytes: FILE_LIMITS.parityBytesMax,
       maxMessages: FILE_LIMITS.messages,
       channels: FILE_LIMITS.channelsMax,
     },

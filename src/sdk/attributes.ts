@@ -55,7 +55,8 @@ export const LIMITS = {
   workRequestsMax: 256,
 } as const;
 
-const CHUNK_BYTES = 65_536;
+/** The usual size; what is chosen is a multiple of the packet's, within a third of it. */
+export const CHUNK_BYTES = 65_536;
 /** By default parity has room for so many chunks: a short message may well bring more parity than data. */
 export const PARITY_CHUNKS_MIN = 64;
 const MESSAGE_BYTES = 2 ** 30;

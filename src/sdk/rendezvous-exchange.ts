@@ -17,7 +17,7 @@
 import { randomBytes } from "node:crypto";
 import { isIPv4, type Socket } from "node:net";
 import { check, SdrError } from "../base/errors.ts";
-import { LIMITS, type QueuePairAttributes } from "./attributes.ts";
+import { LIMITS, PARITY_CHUNKS_MIN, type QueuePairAttributes } from "./attributes.ts";
 import type { Context } from "./context.ts";
 import { readInfo } from "./info.ts";
 import type { QueuePair } from "./queue-pair.ts";
@@ -40,6 +40,8 @@ export const RENDEZVOUS_LIMITS = {
   timeoutMs: 10_000,
   /** What a server takes over from a client, unless told otherwise. */
   maxMessageBytes: 2 ** 30,
+  /** What is usual for the largest chunks. */
+  maxParityBytes: PARITY_CHUNKS_MIN * LIMITS.chunkBytesMax,
   maxMessages: 64,
   channels: 64,
 } as const;
@@ -83,6 +85,7 @@ export interface ListenOptions {
   /** Most that is taken over from a client. */
   readonly limits?: {
     readonly maxMessageBytes?: number;
+    readonly maxParityBytes?: number;
     readonly maxMessages?: number;
     readonly channels?: number;
   };
@@ -121,6 +124,7 @@ interface Side {
 interface Proposal {
   readonly info: string;
   readonly maxMessageBytes: number;
+  readonly maxParityBytes: number;
   readonly channels: number;
   readonly meta?: unknown;
 }
@@ -141,6 +145,7 @@ export async function clientSide(
     const proposal: Proposal = {
       info,
       maxMessageBytes: qp.attributes.maxMessageBytes,
+      maxParityBytes: qp.attributes.maxParityBytes,
       channels,
       ...(meta === undefined ? {} : { meta }),
     };
@@ -225,6 +230,11 @@ function takeOver(
       "maxMessageBytes",
       proposal.maxMessageBytes,
       limits.maxMessageBytes ?? RENDEZVOUS_LIMITS.maxMessageBytes,
+    ),
+    maxParityBytes: number(
+      "maxParityBytes",
+      proposal.maxParityBytes,
+      limits.maxParityBytes ?? RENDEZVOUS_LIMITS.maxParityBytes,
     ),
     split: [Number(split[0]), Number(split[1]), Number(split[2])],
   };

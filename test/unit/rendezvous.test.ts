@@ -112,6 +112,7 @@ describe("agreement", () => {
       generations: 2,
       split: [8, 22, 2] as const,
       maxMessageBytes: 1 << 20,
+      maxParityBytes: 3 << 20,
     };
     const [there, here] = await Promise.all([
       server.accept(),
@@ -225,9 +226,11 @@ describe("refusals", () => {
   });
 
   test("attributes beyond the server's limits", async () => {
-    const serving = await serve({ limits: { maxMessageBytes: 1 << 20 } });
+    const serving = await serve({ limits: { maxMessageBytes: 1 << 20, maxParityBytes: 1 << 23 } });
     const large = { maxMessageBytes: 1 << 21 };
     expect(await codeOf(join(serving.server, { attributes: large }))).toBe("TOO_LARGE");
+    const parity = { maxMessageBytes: 1 << 20, maxParityBytes: 1 << 24 };
+    expect(await codeOf(join(serving.server, { attributes: parity }))).toBe("TOO_LARGE");
     const many = { maxMessageBytes: 1 << 20, maxMessages: 65 };
     expect(await codeOf(join(serving.server, { attributes: many }))).toBe("TOO_LARGE");
     await stillServes(serving, { attributes: { maxMessageBytes: 1 << 20 } });

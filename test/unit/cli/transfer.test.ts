@@ -79,7 +79,7 @@ describe("files arrive", () => {
     );
     const segment = 64 * 1024;
     const sizes = [0, 1, segment - 1, segment, segment + 1, 5 * segment + 17];
-    const policies = ["gbn", "sr-rto", "sr-nack", "ec-mds(8,2)", "ec-xor(8,2)"];
+    const policies = ["gbn", "sr-rto", "sr-nack", "ec-mds(8,2)", "ec-xor(8,2)", "ec-mds(2,9)"];
     for (const [index, bytes] of sizes.entries()) {
       const path = file(from, `size-${bytes}`, bytes);
       const policy = policies[index % policies.length] as string;
