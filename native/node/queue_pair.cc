@@ -26,10 +26,6 @@ class RecoverTask final : public Task {
   void run() override {
     status_ = native_->qp->recover(message_, *code_, first_, count_, parity_first_, &recovered_);
   }
-  bool fail() override {
-    status_ = SDR_NO_MEMORY;
-    return true;
-  }
   napi_value result(Napi::Env env) override {
     auto object = Napi::Object::New(env);
     object.Set("status", Napi::Number::New(env, static_cast<int>(status_)));

@@ -68,7 +68,7 @@ void Tasks::settle(Napi::Env env) {
   for (Task* task : done) {
     const Napi::HandleScope scope(env);
     const auto settled = pending_.extract(task);
-    if (task->failed_ && !task->fail()) reject(env, task->deferred_);
+    if (task->failed_) reject(env, task->deferred_);
     else resolve(env, task->deferred_, task->result(env));
   }
   if (pending_.empty()) wake_.Unref(env);

@@ -21,8 +21,6 @@ class Task {
   virtual void run() = 0;
   // What the promise resolves with.
   virtual napi_value result(Napi::Env env) = 0;
-  // It could not be done for want of memory or threads. True: result() tells so; false: the promise rejects.
-  virtual bool fail() { return false; }
 
   // Kept from collection until the task is over; may be empty.
   Napi::ObjectReference pinned;
@@ -36,7 +34,8 @@ class Task {
 // All calls but those of the codec's threads come from the environment's own thread.
 class Tasks {
  public:
-  // The promise of the task's result. The process stays alive until it is settled.
+  // The promise of the task's result; it rejects when there is no memory or no thread for it. The process stays alive
+  // until it is settled.
   Napi::Value submit(Napi::Env env, std::unique_ptr<Task> task);
   // Drops tasks that have not begun, waits for those that have; none is settled. Before the environment ends.
   void stop();

@@ -142,8 +142,8 @@ export interface NativeQp {
   parityBits(bytes: number): number;
   /**
    * Makes missing data chunks of [first, first + count) from parity chunks [parityFirst, + m), counted from 0, in
-   * place, on the codec's threads. Resolves on the JavaScript thread; never rejects. Status busy: not recoverable,
-   * nothing was done.
+   * place, on the codec's threads. Settles on the JavaScript thread; rejects without memory or a thread for it. Status
+   * busy: not recoverable, nothing was done.
    */
   recover(
     message: number,
