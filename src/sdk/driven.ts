@@ -81,6 +81,8 @@ export abstract class Driven<Report, Session extends SendSession | ReceiveSessio
   private tasks = 0;
   private tasksBegun = 0;
   private tasksMost = 0;
+  /** What waits for the last task's end. */
+  private idle: (() => void) | undefined;
 
   constructor(qp: QueuePair, policy: Policy, options: DrivenOptions) {
     this.qp = qp;
@@ -165,6 +167,15 @@ export abstract class Driven<Report, Session extends SendSession | ReceiveSessio
   protected taskDone(tell: (session: Session) => void): void {
     this.tasks--;
     this.attempt(tell);
+    if (this.tasks > 0) return;
+    this.idle?.();
+    this.idle = undefined;
+  }
+
+  /** Once no thread is at work on the message's bytes. */
+  protected whenIdle(call: () => void): void {
+    if (this.tasks === 0) call();
+    else this.idle = call;
   }
 
   protected taskFailed(error: unknown): void {

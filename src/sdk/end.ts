@@ -21,7 +21,7 @@ export interface End {
   act(): void;
   /**
    * Has other threads do the work that `begin` gives them, calls `then` with its result or `fail` with what it threw,
-   * and acts; neither once the queue pair is closed.
+   * and acts. Once the queue pair is closed it calls `fail`, with CLOSED.
    */
   awaitWork<T>(
     begin: () => Promise<T>,

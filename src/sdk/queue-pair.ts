@@ -296,7 +296,7 @@ export class QueuePair implements End, Disposable, AsyncDisposable {
       }
     };
     this.transport.awaitWork(work, (outcome) => {
-      if (this.state === "closed") return;
+      if (this.state === "closed") return fail(closedHere());
       if ("result" in outcome) then(outcome.result as T);
       else fail(outcome.error);
       this.act();

@@ -168,7 +168,7 @@ export class ReceiveHandle implements Disposable {
     return outcome.promise;
   }
 
-  /** Once a queue pair is closed, nothing tells how work on it ended. */
+  /** Whoever waits learns at once what ended the receive. */
   private endRecoveries(error: SdrError): void {
     for (const outcome of this.recoveries) outcome.reject(error);
     this.recoveries.clear();

@@ -128,7 +128,7 @@ export class ReliableSend extends Driven<WriteReport, SendSession> implements Se
     handle.finish();
     handle.parity?.close();
     this.news.close();
-    this.result.resolve({
+    const report: WriteReport = {
       message: handle.message,
       bytes: handle.bytes,
       chunks: handle.chunkCount,
@@ -140,6 +140,8 @@ export class ReliableSend extends Driven<WriteReport, SendSession> implements Se
       nacksReceived,
       parityChunks: counters.parityChunks ?? 0,
       fallbacks: counters.fallbacks ?? 0,
-    });
+    };
+    // Parity that is no longer needed may still be made; the region is the user's again when this resolves.
+    this.whenIdle(() => this.result.resolve(report));
   }
 }

@@ -194,9 +194,7 @@ export class UdpTransport implements Transport {
   userWoken(): void {}
 
   awaitWork<T>(begin: () => Promise<T>, then: (result: T) => void): void {
-    begin().then((result) => {
-      if (!this.closed) then(result);
-    });
+    begin().then(then);
   }
 
   /** Datagrams that matched no queue pair's key. Errors: CLOSED. */
