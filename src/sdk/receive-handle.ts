@@ -141,8 +141,8 @@ export class ReceiveHandle implements Disposable {
   /**
    * Makes the missing ones of a block's data chunks from what is there, in place; `bitmap` shows them when the promise
    * resolves, with how many were made. 0 and no effect while too little is there, or when nothing is missing. Errors:
-   * INVALID_ARGUMENT for a block that is not the message's, ENVIRONMENT without memory for it, CLOSED or what else ended
-   * the receive before.
+   * INVALID_ARGUMENT for a block that is not the message's, ENVIRONMENT without memory for it, CLOSED or what else
+   * ended the receive before.
    */
   async recover(task: CodingTask): Promise<Recovered> {
     this.checkActive();
