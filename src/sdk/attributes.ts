@@ -9,7 +9,7 @@ export interface QueuePairAttributes {
   readonly packetBytes?: number;
   /** One bit of the bitmap; a multiple of packetBytes. Default: the multiple nearest to 64 KiB. */
   readonly chunkBytes?: number;
-  /** Largest message. Default: 1 GiB, or two thirds of what the split allows if less (all of it when below 3 chunks). */
+  /** Largest message. Default: 1 GiB, or two thirds of what the split allows if less (all of it below 3 chunks). */
   readonly maxMessageBytes?: number;
   /**
    * Most parity a message may bring besides, for policies that send any. Default: half of maxMessageBytes, and at least
