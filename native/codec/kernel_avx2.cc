@@ -23,7 +23,7 @@ struct Step {
   const uint8_t* const* sources;
   uint8_t* const* targets;
   size_t at;
-  bool add;
+  const uint8_t* const* summands;
 };
 
 SDR_INLINE __m256i load(const uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
@@ -40,7 +40,7 @@ SDR_INLINE void run_step(Step& step, const FieldTables& tables) {
   for (int r = 0; r < kRows; r++) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; v++)
-      sum[r][v] = step.add ? load(step.targets[r] + step.at + v * kVector) : _mm256_setzero_si256();
+      sum[r][v] = step.summands != nullptr ? load(step.summands[r] + step.at + v * kVector) : _mm256_setzero_si256();
   }
   for (uint32_t c = 0; c < step.columns; c++) {
     const uint8_t* source = step.sources[c];
@@ -89,10 +89,11 @@ SDR_INLINE void run_tail(const Step& step, const FieldTables& tables, size_t byt
     sources[c] = from[c];
   }
   for (int r = 0; r < kRows; r++) {
-    std::memcpy(to[r], step.targets[r] + step.at, bytes);
+    if (step.summands != nullptr) std::memcpy(to[r], step.summands[r] + step.at, bytes);
     targets[r] = to[r];
   }
-  Step copies{step.ahead, step.coefficients, step.stride, step.columns, sources, targets, 0, step.add};
+  Step copies{step.ahead, step.coefficients, step.stride, step.columns, sources, targets, 0,
+              step.summands != nullptr ? targets : nullptr};
   run_step<kRows, 1, kOnes>(copies, tables);
   for (int r = 0; r < kRows; r++) std::memcpy(step.targets[r] + step.at, to[r], bytes);
 }
@@ -103,7 +104,7 @@ SDR_TARGET void run_rows(const Pass& pass) {
   constexpr size_t kStep = kVectors * kVector;
   const FieldTables& tables = field();
   Step step{AheadCursor(pass.ahead), pass.coefficients, pass.stride, pass.columns, pass.sources, pass.targets,
-            pass.offset, pass.add};
+            pass.offset, pass.summands};
   const size_t end = pass.offset + pass.bytes;
   for (; end - step.at >= kStep; step.at += kStep) run_step<kRows, kVectors, kOnes>(step, tables);
   for (; end - step.at >= kVector; step.at += kVector) run_step<kRows, 1, kOnes>(step, tables);

@@ -30,7 +30,7 @@ struct Step {
   uint32_t columns;
   size_t at;
   __mmask64 mask;
-  bool add;
+  const uint8_t* const* summands;
 };
 
 template <bool kMasked>
@@ -58,7 +58,7 @@ SDR_INLINE void run_step(Step& step) {
   for (int r = 0; r < kRows; r++) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; v++)
-      sum[r][v] = step.add ? load<kMasked>(step.targets[r] + step.at + v * kVector, step.mask) : _mm512_setzero_si512();
+      sum[r][v] = step.summands != nullptr ? load<kMasked>(step.summands[r] + step.at + v * kVector, step.mask) : _mm512_setzero_si512();
   }
   const uint64_t* matrix = step.matrices;
   uint32_t c = 0;
@@ -114,7 +114,7 @@ constexpr int vectors_of(int rows) { return rows <= 4 ? 4 : 2; }
 bool may_write_past(const Pass& pass, int rows) {
   uintptr_t together = 0;
   for (int r = 0; r < rows; r++) together |= reinterpret_cast<uintptr_t>(pass.targets[r] + pass.offset);
-  return pass.past_caches && !pass.add && together % kCacheLine == 0;
+  return pass.past_caches && together % kCacheLine == 0;
 }
 
 template <int kRows, bool kOnes>
@@ -129,7 +129,7 @@ SDR_TARGET void run_rows(const Pass& pass) {
           tables.affine[pass.coefficients[static_cast<size_t>(r) * pass.stride + c]];
   }
   Step step{AheadCursor(pass.ahead), matrices.at, pass.sources, pass.targets, pass.columns, pass.offset, ~__mmask64{0},
-            pass.add};
+            pass.summands};
   const size_t end = pass.offset + pass.bytes;
   if (may_write_past(pass, kRows)) {
     for (; end - step.at >= kStep; step.at += kStep) run_step<kRows, kVectors, kOnes, Write::past>(step);

@@ -19,7 +19,7 @@ struct Step {
   const uint8_t* const* sources;
   uint8_t* const* targets;
   size_t at;
-  bool add;
+  const uint8_t* const* summands;
 };
 
 template <int kRows, int kVectors, bool kOnes>
@@ -30,7 +30,7 @@ inline __attribute__((always_inline)) void run_step(const Step& step, const Fiel
   for (int r = 0; r < kRows; r++) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; v++)
-      sum[r][v] = step.add ? vld1q_u8(step.targets[r] + step.at + v * kVector) : vdupq_n_u8(0);
+      sum[r][v] = step.summands != nullptr ? vld1q_u8(step.summands[r] + step.at + v * kVector) : vdupq_n_u8(0);
   }
   for (uint32_t c = 0; c < step.columns; c++) {
     uint8x16_t whole[kVectors], low[kVectors], high[kVectors];
@@ -76,10 +76,11 @@ void run_tail(const Step& step, const FieldTables& tables, size_t bytes) {
     sources[c] = from[c];
   }
   for (int r = 0; r < kRows; r++) {
-    std::memcpy(to[r], step.targets[r] + step.at, bytes);
+    if (step.summands != nullptr) std::memcpy(to[r], step.summands[r] + step.at, bytes);
     targets[r] = to[r];
   }
-  run_step<kRows, 1, kOnes>(Step{step.coefficients, step.stride, step.columns, sources, targets, 0, step.add}, tables);
+  run_step<kRows, 1, kOnes>(Step{step.coefficients, step.stride, step.columns, sources, targets, 0,
+                               step.summands != nullptr ? targets : nullptr}, tables);
   for (int r = 0; r < kRows; r++) std::memcpy(step.targets[r] + step.at, to[r], bytes);
 }
 
@@ -88,7 +89,7 @@ void run_rows(const Pass& pass) {
   constexpr int kVectors = 4;  // 16 sums, 12 of sources, 2 tables, a mask: of 32 registers
   constexpr size_t kStep = kVectors * kVector;
   const FieldTables& tables = field();
-  Step step{pass.coefficients, pass.stride, pass.columns, pass.sources, pass.targets, pass.offset, pass.add};
+  Step step{pass.coefficients, pass.stride, pass.columns, pass.sources, pass.targets, pass.offset, pass.summands};
   const size_t end = pass.offset + pass.bytes;
   for (; end - step.at >= kStep; step.at += kStep) run_step<kRows, kVectors, kOnes>(step, tables);
   for (; end - step.at >= kVector; step.at += kVector) run_step<kRows, 1, kOnes>(step, tables);

@@ -18,8 +18,8 @@ struct Ahead {
   size_t offset, bytes;
 };
 
-// targets[r] = sum over c of coefficient[r][c] * sources[c], over `bytes` bytes from `offset` on; with `add`, what the
-// targets hold is a summand too. No target overlaps another buffer. Sources and targets have any alignment.
+// targets[r] = sum over c of coefficient[r][c] * sources[c], over `bytes` bytes from `offset` on; where `summands` are
+// given, they are added too. A summand may be the target itself; else no target overlaps another buffer. Any alignment.
 struct Pass {
   const uint8_t* coefficients;  // rows by columns, `stride` from one row to the next
   size_t stride;
@@ -28,8 +28,8 @@ struct Pass {
   bool first_row_ones;          // the coefficients of row 0 are all 1: a plain sum
   const uint8_t* const* sources;
   uint8_t* const* targets;
+  const uint8_t* const* summands;  // null: none
   size_t offset, bytes;
-  bool add;
   bool past_caches;             // a hint: what is written need not be kept in the caches
   Ahead ahead;
 };

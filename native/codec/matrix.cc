@@ -57,7 +57,7 @@ std::vector<uint8_t> recovery(const std::vector<uint8_t>& generator, uint32_t k,
     const Kernel& by = kernel();
     for (uint32_t r = 0; r < others; r += by.rows_max) {
       const uint32_t rows = others - r < by.rows_max ? others - r : by.rows_max;
-      by.run({&factors[r], 1, rows, 1, factors[r] == 1, sources, &targets[r], 0, width, true,
+      by.run({&factors[r], 1, rows, 1, factors[r] == 1, sources, &targets[r], &targets[r], 0, width,
               false, {}});
     }
   }
