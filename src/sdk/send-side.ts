@@ -14,9 +14,12 @@ import type { MemoryRegion } from "./region.ts";
 import { SendHandle, type SendOptions } from "./send-handle.ts";
 import { checkSignal } from "./settle.ts";
 
-/** Data handed to the transport ahead of its injection: enough to never run dry between two wake-ups. */
-const QUEUE_BYTES_MAX = 4 << 20;
-const QUEUE_AHEAD_NS = 2e6;
+/**
+ * Data handed to the transport ahead of its injection: enough to never run dry between two wake-ups. In real time these
+ * may be milliseconds apart where processes share their processors, and a paced path never makes up for an idle one.
+ */
+const QUEUE_BYTES_MAX = 8 << 20;
+const QUEUE_AHEAD_NS = 8e6;
 const QUEUE_AHEAD_VIRTUAL_NS = 40_000;
 const WORK_CHUNKS_MAX = 64;
 /** Messages not posted yet that the receiver may have given up; it is not told of more, and so repeats them. */
