@@ -58,7 +58,8 @@ SDR_INLINE void run_step(Step& step) {
   for (int r = 0; r < kRows; r++) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; v++)
-      sum[r][v] = step.summands != nullptr ? load<kMasked>(step.summands[r] + step.at + v * kVector, step.mask) : _mm512_setzero_si512();
+      sum[r][v] = step.summands != nullptr ? load<kMasked>(step.summands[r] + step.at + v * kVector, step.mask)
+                                           : _mm512_setzero_si512();
   }
   const uint64_t* matrix = step.matrices;
   uint32_t c = 0;
