@@ -1,15 +1,11 @@
 #include "node/region.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "node/values.h"
+#include "transport/memory.h"
 
 namespace sdr::node {
 
 namespace {
-
-constexpr size_t kHugeFrom = 4u << 20;  // smaller memory is not worth a huge page
 
 // The longest ArrayBuffer that Node makes over memory of ours. Asked beforehand: Node refuses a longer one by running
 // the finalizer and failing, whereupon node-addon-api frees the finalizer a second time.
@@ -20,19 +16,9 @@ double external_bytes_max(Napi::Env env) {
   return number(module.Get("constants").As<Napi::Object>().Get("MAX_LENGTH"), "MAX_LENGTH");
 }
 
-// Page-aligned, zeroed, given back with the last reference. Large memory may lie on huge pages: fewer faults.
-RegionRef map_memory(Napi::Env env, uint64_t bytes) {
-  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t mapped = bytes == 0 ? page : (bytes + page - 1) / page * page;
-  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw Napi::RangeError::New(env, "the system has no " + std::to_string(bytes) + " bytes");
-#ifdef MADV_HUGEPAGE
-  if (mapped >= kHugeFrom) madvise(memory, mapped, MADV_HUGEPAGE);
-#endif
-  return RegionRef(new Region{static_cast<uint8_t*>(memory), bytes}, [mapped](const Region* gone) {
-    munmap(gone->base, mapped);
-    delete gone;
-  });
+RegionRef made(Napi::Env env, RegionRef region, uint64_t bytes) {
+  if (region == nullptr) throw Napi::RangeError::New(env, "the system has no " + std::to_string(bytes) + " bytes");
+  return region;
 }
 
 }  // namespace
@@ -80,7 +66,7 @@ Napi::Value RegionWrap::allocate(const Napi::CallbackInfo& info) {
     throw Napi::RangeError::New(env, "this version of Node has no ArrayBuffer above " +
                                          std::to_string(static_cast<uint64_t>(most)) + " bytes");
   }
-  const RegionRef region = map_memory(env, bytes);
+  const RegionRef region = made(env, map_region(bytes), bytes);
   uint8_t* memory = region->base;
   Napi::Object object = wrap(env, region);
   auto* hold = new RegionRef(region);
@@ -90,7 +76,8 @@ Napi::Value RegionWrap::allocate(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value RegionWrap::scratch(const Napi::CallbackInfo& info) {
-  return wrap(info.Env(), map_memory(info.Env(), whole(info[0], "bytes")));
+  const uint64_t bytes = whole(info[0], "bytes");
+  return wrap(info.Env(), made(info.Env(), scratch_region(bytes), bytes));
 }
 
 Napi::Value RegionWrap::phantom(const Napi::CallbackInfo& info) {

@@ -293,7 +293,7 @@ export interface NativeAddon {
   allocateRegion(bytes: number): NativeRegion & { readonly buffer: ArrayBuffer };
   /** No memory, only a length. */
   phantomRegion(bytes: number): NativeRegion;
-  /** Page-aligned, zeroed memory that JavaScript does not see: freed with its last use. */
+  /** Page-aligned memory of any contents that JavaScript does not see; after its last use it serves the next one. */
   scratchRegion(bytes: number): NativeRegion;
   createWorld(seed: number, progressIntervalNs: number): NativeWorld;
   /** Throws {code: errno name, call} on failure. `wake` is called on the JavaScript thread when events wait. */
