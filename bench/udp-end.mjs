@@ -43,8 +43,8 @@ function statusBytes(name) {
  * where the system does not forget its high-water mark when asked.
  */
 function meter() {
-  // Once, so that memory is told from garbage: a collection also throws away compiled code, as none that comes by itself
-  // does in the middle of the work.
+  // Once, so that memory is told from garbage: a full collection also throws away compiled code, as none that comes by
+  // itself in the middle of the work does.
   if (!collected) globalThis.gc();
   collected = true;
   const residentBytes = forgetPeak() ? statusBytes("VmRSS") : undefined;
