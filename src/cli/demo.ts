@@ -168,7 +168,7 @@ async function runPolicy(
     udpPort: 0,
     peerTimeoutNs: 10e9,
     signal,
-    label: policy.name.padEnd(8),
+    label: policy.name.padEnd(12),
   });
   const path = join(out, name);
   const arrived = await sha256Of(path).catch((error: unknown) => {

@@ -73,9 +73,14 @@ export class MemoryRegion implements Disposable {
     try {
       return new MemoryRegion(addon().scratchRegion(bytes), undefined);
     } catch (cause) {
-      throw new SdrError("ENVIRONMENT", `${bytes} B cannot be allocated`, "send smaller messages", {
-        cause,
-      });
+      throw new SdrError(
+        "ENVIRONMENT",
+        `${bytes} B cannot be allocated`,
+        "use smaller messages, or a code with less parity",
+        {
+          cause,
+        },
+      );
     }
   }
 

@@ -108,7 +108,7 @@ sdr_status sdr_rx_create(const sdr_geometry* geometry, sdr_rx** out);
 void sdr_rx_destroy(sdr_rx* rx);
 
 /* post, set_length, complete and the views below belong to one thread at a time, the workers may be
- * others. */
+ * others; sdr_rx_progress_get may be called by a worker too, inside its batch. */
 /* Posts the next receive. `message` must be the next number, else SDR_OUT_OF_ORDER; SDR_BUSY while
  * the message that had the slot before is not completed. `buffer` NULL is a phantom receive
  * (bitmaps only). `bytes` is the most the sender may write; 0 is allowed. The buffer stays the
