@@ -96,15 +96,17 @@ bool PoolClient::post(Job job) {
 
 void PoolClient::stop() {
   if (!pool_) return;
-  std::vector<Job> dropped;  // freed outside the mutex
-  {
-    std::unique_lock lock(pool_->mutex_);
-    auto& queue = pool_->queue_;
-    for (Pool::Entry& entry : queue)
-      if (entry.client == this) dropped.push_back(std::move(entry.job));
-    std::erase_if(queue, [this](const Pool::Entry& entry) { return entry.client == this; });
-    pool_->finished_.wait(lock, [this] { return running_ == 0; });
-  }
+  std::vector<Job> dropped;
+  std::unique_lock lock(pool_->mutex_);
+  auto& queue = pool_->queue_;
+  for (Pool::Entry& entry : queue)
+    if (entry.client == this) dropped.push_back(std::move(entry.job));
+  std::erase_if(queue, [this](const Pool::Entry& entry) { return entry.client == this; });
+  lock.unlock();
+  dropped.clear();  // what they hold is freed outside the mutex
+  lock.lock();
+  pool_->finished_.wait(lock, [this] { return running_ == 0; });
+  lock.unlock();
   pool_.reset();
 }
 

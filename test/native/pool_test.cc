@@ -89,26 +89,27 @@ TEST(jobs_run_at_the_same_time_up_to_the_number_of_threads) {
 TEST(stop_drops_what_has_not_begun_and_waits_for_what_has) {
   auto pool = std::make_shared<Pool>(1);
   PoolClient client(pool), other(pool);
-  std::latch begun(1), stopping(1), others(1);
+  std::latch begun(1), posted(1), others(1);
   std::atomic<bool> ended = false;
   std::atomic<int> late = 0;
   auto held = std::make_shared<int>(0);  // by a job that never runs
+  // Goes on until the others are dropped.
   client.post([&] {
     begun.count_down();
-    stopping.wait();
+    posted.wait();
+    while (held.use_count() != 1) std::this_thread::yield();
     ended = true;
   });
   for (int i = 0; i < 10; i++) client.post([&late, held] { late++; });
   other.post([&] { others.count_down(); });
   begun.wait();
   CHECK_EQ(held.use_count(), 11);
-  std::thread release([&] { stopping.count_down(); });
+  posted.count_down();
   client.stop();
   CHECK(ended.load());
   CHECK_EQ(late.load(), 0);
   CHECK_EQ(held.use_count(), 1);
   others.wait();
-  release.join();
   client.stop();
   CHECK(!client.post([&late] { late++; }));
   CHECK_EQ(late.load(), 0);
