@@ -10,7 +10,7 @@ import type { ReceiveSession, SessionParams, SessionState } from "./policy.ts";
 
 /** ACKs are at least this far apart: on a very short path they would else cost more than the data. */
 export const ACK_INTERVAL_MIN_NS = 20_000;
-/** At most this part of an RTT passes between news and its ACK. */
+/** At most this part of the least RTT passes between news and its ACK. */
 export const ACK_RTT_FRACTION = 1 / 4;
 /** An ACK is sent at once when this part of the sender's window has arrived since the last. */
 export const ACK_WINDOW_FRACTION = 1 / 4;
@@ -95,11 +95,13 @@ export class Acknowledger {
     this.wordsMax = Math.max(1, Math.floor((params.frameBytesMax - ACK_FIXED_BYTES) / 4));
   }
 
+  /**
+   * By the least RTT: this end's estimate may be far above its peer's, as when its thread was busy while a reply waited,
+   * and ACKs that came so much more rarely would let the peer's timers expire.
+   */
   private intervalNs(): number {
-    return Math.max(
-      ACK_INTERVAL_MIN_NS,
-      Math.ceil(this.params.path.rttNs * this.options.rttFraction),
-    );
+    const { rttMinNs } = this.params.path;
+    return Math.max(ACK_INTERVAL_MIN_NS, Math.ceil(rttMinNs * this.options.rttFraction));
   }
 
   /** The bitmap changed and `front` was brought up to date; `arrived` says whether its highest chunk came by itself. */
