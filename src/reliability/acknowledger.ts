@@ -96,8 +96,8 @@ export class Acknowledger {
   }
 
   /**
-   * By the least RTT: this end's estimate may be far above its peer's, as when its thread was busy while a reply waited,
-   * and ACKs that came so much more rarely would let the peer's timers expire.
+   * By the least RTT: this end's estimate may be far above its peer's, as when its thread was busy while a reply
+   * waited, and ACKs that came so much more rarely would let the peer's timers expire.
    */
   private intervalNs(): number {
     const { rttMinNs } = this.params.path;
