@@ -8,7 +8,7 @@ import { Random } from "../base/random.ts";
 import { type LinkProfile, parseLink, rttNs } from "../link/profile.ts";
 import type { Policy } from "../reliability/policy.ts";
 import { parsePolicy } from "../reliability/registry.ts";
-import { type QueuePairAttributes, splitFor } from "../sdk/attributes.ts";
+import type { QueuePairAttributes } from "../sdk/attributes.ts";
 import { Context } from "../sdk/context.ts";
 import { MemoryRegion } from "../sdk/region.ts";
 import { reliableReceive, reliableWrite } from "../sdk/reliable.ts";
@@ -57,7 +57,6 @@ function attributes(setting: TrialSetting, policy: Policy): QueuePairAttributes 
     maxParityBytes,
     maxMessages: 1,
     generations: 1,
-    split: splitFor(chunks * chunkBytes + maxParityBytes, packetBytes),
     peerTimeoutNs: Math.min(PEER_TIMEOUT_NS_MAX, peerTimeoutNs),
   };
 }

@@ -74,6 +74,11 @@ function roundUp(bytes: number, unit: number): number {
   return Math.ceil(bytes / unit) * unit;
 }
 
+/** What a message and its parity take of the packet numbers: parity chunks are numbered behind the message's own. */
+function numberedBytes(bytes: number, parityBytes: number, chunkBytes: number): number {
+  return parityBytes === 0 ? bytes : roundUp(bytes, chunkBytes) + parityBytes;
+}
+
 function checkSplit(split: readonly [number, number, number]): void {
   check(Array.isArray(split), `split ${split} is not valid`, "give three numbers: [10, 18, 4]");
   const [message, packet, user] = split;
@@ -114,8 +119,7 @@ function resolveSizes(given: QueuePairAttributes, packetBytes: number, chunkByte
   if (parityGiven !== undefined) whole("maxParityBytes", parityGiven, 0, LIMITS.messageBytesMax);
   const usualParity = (bytes: number) =>
     roundUp(Math.max(bytes / 2, PARITY_CHUNKS_MIN * chunkBytes), chunkBytes);
-  const together = (bytes: number, parity: number) =>
-    parity === 0 ? bytes : roundUp(bytes, chunkBytes) + parity;
+  const together = (bytes: number, parity: number) => numberedBytes(bytes, parity, chunkBytes);
   const wanted = bytesGiven ?? 0;
   const split =
     given.split ?? splitFor(together(wanted, parityGiven ?? usualParity(wanted)), packetBytes);
@@ -192,17 +196,14 @@ export function resolveAttributes(
 }
 
 export function toNativeConfig(attributes: ResolvedAttributes, channels: number): NativeQpConfig {
+  const { chunkBytes, maxMessageBytes, maxParityBytes } = attributes;
   return {
     packetBytes: attributes.packetBytes,
     packetsPerChunk: attributes.packetsPerChunk,
     slots: attributes.maxMessages,
     generations: attributes.generations,
     channels,
-    // A message's parity chunks are numbered behind its own.
-    maxMessageBytes:
-      attributes.maxParityBytes === 0
-        ? attributes.maxMessageBytes
-        : roundUp(attributes.maxMessageBytes, attributes.chunkBytes) + attributes.maxParityBytes,
+    maxMessageBytes: numberedBytes(maxMessageBytes, maxParityBytes, chunkBytes),
     split: [...attributes.split],
     rateBps: Number.isFinite(attributes.rateBps) ? attributes.rateBps : 0,
     workRequestsMax: LIMITS.workRequestsMax,
