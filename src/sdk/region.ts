@@ -51,14 +51,8 @@ export class MemoryRegion implements Disposable {
   /** Page-aligned, zeroed memory. Throws ENVIRONMENT when the system has no such amount. */
   static allocate(bytes: number): MemoryRegion {
     checkBytes(bytes);
-    try {
-      const handle = addon().allocateRegion(bytes);
-      return new MemoryRegion(handle, new Uint8Array(handle.buffer));
-    } catch (cause) {
-      throw new SdrError("ENVIRONMENT", `${bytes} B cannot be allocated`, "use a smaller region", {
-        cause,
-      });
-    }
+    const handle = fromSystem(bytes, () => addon().allocateRegion(bytes), "use a smaller region");
+    return new MemoryRegion(handle, new Uint8Array(handle.buffer));
   }
 
   /** No memory, only a length: for transports with the `phantom` capability. */
@@ -70,18 +64,11 @@ export class MemoryRegion implements Disposable {
   /** @internal Memory that only native code reads and writes, freed at close() or with the last work on it. */
   static scratch(bytes: number): MemoryRegion {
     checkBytes(bytes);
-    try {
-      return new MemoryRegion(addon().scratchRegion(bytes), undefined);
-    } catch (cause) {
-      throw new SdrError(
-        "ENVIRONMENT",
-        `${bytes} B cannot be allocated`,
-        "use smaller messages, or a code with less parity",
-        {
-          cause,
-        },
-      );
-    }
+    const remedy = "use smaller messages, or a code with less parity";
+    return new MemoryRegion(
+      fromSystem(bytes, () => addon().scratchRegion(bytes), remedy),
+      undefined,
+    );
   }
 
   /** A region as it is, other memory registered. Throws as register does. */
@@ -143,6 +130,15 @@ export class MemoryRegion implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** Memory that the system may not have: ENVIRONMENT. */
+function fromSystem<T>(bytes: number, allocate: () => T, remedy: string): T {
+  try {
+    return allocate();
+  } catch (cause) {
+    throw new SdrError("ENVIRONMENT", `${bytes} B cannot be allocated`, remedy, { cause });
   }
 }
 
