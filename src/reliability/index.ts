@@ -12,6 +12,7 @@ export * from "./erasure-coding.ts";
 export * from "./frames.ts";
 export * from "./gap-detector.ts";
 export * from "./go-back-n.ts";
+export * from "./loss-estimate.ts";
 export type * from "./policy.ts";
 export * from "./registry.ts";
 export * from "./retransmission-guard.ts";

@@ -42,8 +42,31 @@ export interface PathEstimate {
   readonly rttMinNs: number;
   /** Injection rate in bit/s the sender is paced to, or Infinity. */
   readonly rateBps: number;
+  /** Losses of chunks that this end sends. */
+  readonly loss: LossEstimate;
   /** Offers an RTT sample, e.g. from an ACK of a chunk that was injected once. */
   sampleRtt(rttNs: number): void;
+}
+
+/** What a message's bitmaps showed of the chunks that were sent a first time. */
+export interface LossSample {
+  readonly chunks: number;
+  readonly lost: number;
+  /** Runs of neighbouring chunks that were lost: at most `lost`, at least 1 if any was. */
+  readonly runs: number;
+}
+
+/** What is known of chunk loss in one direction; follows a path that changes. */
+export interface LossEstimate {
+  /** The expected share of chunks that are lost, above 0, and what it is not above with a confidence of 95 %. */
+  readonly probability: number;
+  readonly upper: number;
+  /** Mean length of a run of lost chunks; at least 1. */
+  readonly burstChunks: number;
+  /** Chunks that it rests on; 0: nothing is known, all values are a cautious guess. */
+  readonly chunks: number;
+  /** Takes what one message, or a part of one, showed. Senseless values are ignored. */
+  sample(sample: LossSample): void;
 }
 
 export interface SessionParams {
@@ -84,11 +107,14 @@ export interface CodeShape {
  */
 export interface CodingTask {
   readonly code: CodeShape;
-  /** The block's data chunks: [first, first + count), count at most k. */
+  /** The block's data chunks: first, first + stride, ... `count` of them, at most k. Stride 1 when absent. */
   readonly first: number;
   readonly count: number;
+  readonly stride?: number;
   /** Its parity chunks: [parityFirst, parityFirst + m), counted from 0. */
   readonly parityFirst: number;
+  /** A sender's: only these of the m are wanted, counted from parityFirst. All when absent; "mds" only. */
+  readonly rows?: { readonly first: number; readonly count: number };
 }
 
 export type SessionState = "active" | "done" | "failed";
@@ -122,7 +148,7 @@ export interface SendSession {
   handleControl(frame: ControlFrame, nowNs: number): void;
   /** The transport injected the last packet of [first, first + count) at `nowNs`: timers start here. */
   handleInjected(first: number, count: number, nowNs: number, parity?: boolean): void;
-  /** The next block to encode, if any; asked for while the driver has room for more. Each block at most once. */
+  /** The next block to encode, if any; asked for while the driver has room for more. Each parity chunk at most once. */
   pollTask?(nowNs: number): CodingTask | undefined;
   /** Its parity chunks may be handed out from now on. */
   handleTaskDone?(task: CodingTask, nowNs: number): void;

@@ -1,5 +1,9 @@
-/** Round-trip time estimation (RFC 6298) for one path; shared by all sessions of a queue pair. */
+/**
+ * What is known of one path, shared by all sessions of a queue pair: round-trip time (RFC 6298), and the losses of what
+ * this end sends.
+ */
 import { check } from "../base/errors.ts";
+import { LossEstimator } from "./loss-estimate.ts";
 import type { PathEstimate } from "./policy.ts";
 
 /** Samples above this are a fault of a clock or a peer, not a path; the longest terrestrial RTT is under 1 s. */
@@ -23,6 +27,7 @@ function wholeNs(ns: number): number {
 export class RttEstimator implements PathEstimate {
   /** May be changed when the pacing rate does. */
   rateBps: number;
+  readonly loss = new LossEstimator();
   private smoothedNs: number;
   private varianceNs: number;
   private leastNs: number;

@@ -14,14 +14,13 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   base: [],
   link: ["base"],
-  reliability: ["base"],
+  model: ["link", "base"],
+  reliability: ["model", "base"],
   transport: ["link", "base"],
   codec: ["transport", "base"],
-  sdk: ["codec", "transport", "link", "reliability", "base"],
-  model: ["sdk", "link", "reliability", "base"],
-  collectives: ["model", "sdk", "link", "reliability", "base"],
-  report: ["model", "sdk", "link", "reliability", "base"],
-  cli: ["report", "collectives", "model", "sdk", "transport", "link", "reliability", "base"],
+  sdk: ["codec", "transport", "link", "reliability", "model", "base"],
+  report: ["sdk", "model", "link", "reliability", "base"],
+  cli: ["report", "sdk", "model", "transport", "link", "reliability", "base"],
 };
 /** The only layers that may read a real clock, wait in real time, or draw unseeded randomness. */
 const MAY_READ_CLOCK = ["transport", "cli"];
