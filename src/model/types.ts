@@ -8,7 +8,7 @@
 export interface PacketLoss {
   /** Long-run share of packets that are lost, 0 <= p < 1. */
   readonly probability: number;
-  /** Mean length of a run of lost packets; 1 / (1 - p) when packets are lost independently, which is what absent says. */
+  /** Mean length of a run of lost packets; absent: they are lost independently, 1 / (1 - p). */
   readonly burstPackets?: number;
 }
 
@@ -78,6 +78,6 @@ export interface Prediction {
   cdf(ns: number): number;
   /** Expected chunks sent over the message's own, less 1. */
   readonly wireOverhead: number;
-  /** Share of messages that need a repair by retransmission which the scheme would have avoided; 0 where it avoids none. */
+  /** Share of messages of which parity did not save all; 0 for schemes without. */
   readonly fallbackProbability: number;
 }

@@ -1,6 +1,6 @@
 /**
- * One row of results: one policy on one cell of a sweep, summed up over its trials. Plain JSON; every row says by itself
- * what was run, so that rows of any number of runs can be put together. Written by experiments, read by reports.
+ * One row of results: one policy on one cell of a sweep, summed up over its trials. Plain JSON; every row says by
+ * itself what was run, so that rows of several runs can be put together. Written by experiments, read by reports.
  */
 
 /** Where the figures come from. */
