@@ -60,6 +60,7 @@ Result check_encode(const Shape& shape, const Source* data, uint8_t* const* pari
     if (data[j].data != nullptr) overlaps.read(data[j].data, data[j].bytes);
   }
   for (uint32_t i = 0; i < shape.m; i++) {
+    if (parity[i] == nullptr) continue;  // not wanted
     if (!fits(parity[i], chunk_bytes)) return Result::invalid;
     overlaps.write(parity[i], chunk_bytes);
   }

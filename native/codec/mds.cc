@@ -44,8 +44,21 @@ class MdsCode final : public Code {
     const Result checked = check_encode(shape(), data, parity, chunk_bytes);
     if (checked != Result::ok) return checked;
     Target targets[kChunksMax];
-    for (uint32_t i = 0; i < shape().m; i++) targets[i] = {parity[i], chunk_bytes};
-    combine({generator_.data(), shape().m, shape().k, data, targets, false}, kernel());
+    const uint8_t* rows[kChunksMax];
+    uint32_t wanted = 0;
+    bool adjoin = true;
+    for (uint32_t i = 0; i < shape().m; i++) {
+      if (parity[i] == nullptr) continue;
+      rows[wanted] = generator_.data() + size_t{i} * shape().k;
+      adjoin = adjoin && rows[wanted] == rows[0] + size_t{wanted} * shape().k;
+      targets[wanted++] = {parity[i], chunk_bytes};
+    }
+    if (wanted == 0) return Result::ok;
+    std::vector<uint8_t> gathered;
+    if (!adjoin) {
+      for (uint32_t i = 0; i < wanted; i++) gathered.insert(gathered.end(), rows[i], rows[i] + shape().k);
+    }
+    combine({adjoin ? rows[0] : gathered.data(), wanted, shape().k, data, targets, false}, kernel());
     return Result::ok;
   }
 

@@ -17,6 +17,7 @@ class XorCode final : public Code {
     const Result checked = check_encode(shape(), data, parity, chunk_bytes);
     if (checked != Result::ok) return checked;
     for (uint32_t i = 0; i < shape().m; i++) {
+      if (parity[i] == nullptr) continue;
       Source sources[kChunksMax];
       uint32_t count = 0;
       for (uint32_t j = i; j < shape().k; j += shape().m) sources[count++] = data[j];

@@ -204,18 +204,30 @@ Napi::Value CodeWrap::encode_block(const Napi::CallbackInfo& info) {
   const auto [kind, k, m] = code_->shape();
   const uint64_t bytes = whole(info[2], "bytes");
   const uint64_t chunk_bytes = whole(info[3], "chunkBytes");
-  if (chunk_bytes == 0 || bytes / chunk_bytes + (bytes % chunk_bytes != 0) > k)
+  const uint32_t stride = optional32(info[6], "stride", 1);
+  const uint32_t row_first = optional32(info[7], "rowFirst", 0);
+  const uint32_t row_count = optional32(info[8], "rowCount", m);
+  // Chunks of the block, of those from its first to its last.
+  const auto count_of = [&](uint64_t chunks) { return chunks / stride + (chunks % stride != 0); };
+  const bool is_measured = chunk_bytes != 0 && stride != 0;
+  const uint64_t count = is_measured ? count_of(bytes / chunk_bytes + (bytes % chunk_bytes != 0)) : 0;
+  if (!is_measured || count > k)
     out_of_range(env, std::to_string(bytes) + " bytes are not " + std::to_string(k) + " chunks of " +
-                          std::to_string(chunk_bytes));
+                          std::to_string(chunk_bytes) + ", " + std::to_string(stride) + " apart");
+  if (row_first > m || row_count > m - row_first)
+    out_of_range(env, "rows " + std::to_string(row_first) + " and " + std::to_string(row_count) +
+                          " more are not of " + std::to_string(m));
   const RegionRef source = RegionWrap::unwrap(info[0]);
   const RegionRef target = RegionWrap::unwrap(info[4]);
   const uint8_t* from = within(env, source, whole(info[1], "offset"), bytes, "source");
   uint8_t* to = within(env, target, whole(info[5], "parityOffset"), m * chunk_bytes, "parity");
   std::vector<Source> data(k);
-  for (uint64_t i = 0, at = 0; at < bytes; i++, at += chunk_bytes)
+  for (uint64_t i = 0; i < count; i++) {
+    const uint64_t at = i * stride * chunk_bytes;
     data[i] = {from + at, std::min(chunk_bytes, bytes - at)};
-  std::vector<uint8_t*> parity;
-  for (uint32_t i = 0; i < m; i++) parity.push_back(to + i * chunk_bytes);
+  }
+  std::vector<uint8_t*> parity(m);  // those not wanted stay null
+  for (uint32_t i = row_first; i < row_first + row_count; i++) parity[i] = to + i * chunk_bytes;
   // The regions' own references keep their memory.
   return Environment::of(env).tasks.submit(
       env, std::make_unique<CodecTask>([code = code_, data = std::move(data), parity = std::move(parity), chunk_bytes,

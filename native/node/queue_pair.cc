@@ -19,12 +19,11 @@ class RecoverTask final : public Task {
       : native_(std::move(native)),
         message_(whole32(info[0], "message")),
         code_(CodeWrap::unwrap(info[1])),
-        first_(whole32(info[2], "first")),
-        count_(whole32(info[3], "count")),
-        parity_first_(whole32(info[4], "parityFirst")) {}
+        block_{whole32(info[2], "first"), whole32(info[3], "count"), whole32(info[4], "parityFirst"),
+               optional32(info[5], "stride", 1)} {}
 
   void run() override {
-    status_ = native_->qp->recover(message_, *code_, first_, count_, parity_first_, &recovered_);
+    status_ = native_->qp->recover(message_, *code_, block_, &recovered_);
   }
   napi_value result(Napi::Env env) override {
     auto object = Napi::Object::New(env);
@@ -39,7 +38,7 @@ class RecoverTask final : public Task {
   const std::shared_ptr<NativeQueuePair> native_;
   const uint32_t message_;
   const std::shared_ptr<const codec::Code> code_;
-  const uint32_t first_, count_, parity_first_;
+  const BlockChunks block_;
   sdr_status status_ = SDR_INVALID;
   Recovered recovered_;
 };

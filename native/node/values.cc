@@ -93,6 +93,10 @@ uint32_t whole32(const Napi::Value& value, const char* name) {
   return static_cast<uint32_t>(n);
 }
 
+uint32_t optional32(const Napi::Value& value, const char* name, uint32_t otherwise) {
+  return value.IsUndefined() ? otherwise : whole32(value, name);
+}
+
 Napi::Object to_object(const Napi::Value& value, const char* name) {
   if (!value.IsObject()) wrong(value.Env(), std::string(name) + " is not an object");
   return value.As<Napi::Object>();

@@ -16,6 +16,8 @@ double number(const Napi::Value& value, const char* name);
 // A whole number 0..2^53-1.
 uint64_t whole(const Napi::Value& value, const char* name);
 uint32_t whole32(const Napi::Value& value, const char* name);
+// `otherwise` when the value is undefined.
+uint32_t optional32(const Napi::Value& value, const char* name, uint32_t otherwise);
 Napi::Object to_object(const Napi::Value& value, const char* name);
 // At most `most` elements.
 Napi::Array to_array(const Napi::Value& value, const char* name, size_t most);

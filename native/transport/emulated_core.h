@@ -51,8 +51,8 @@ class Qp final : public QueuePair {
   const sdr_geometry& geometry() const override { return config_.geometry; }
   sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                           Parity parity) override;
-  sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
-                     uint32_t parity_first, Recovered* recovered) override;
+  sdr_status recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
+                     Recovered* recovered) override;
   sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
   sdr_status complete(uint32_t message) override;
   sdr_rx* engine() override { return rx_; }

@@ -51,9 +51,9 @@ sdr_status Qp::post_receive(uint32_t message, RegionRef region, uint64_t offset,
   return SDR_OK;
 }
 
-sdr_status Qp::recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
-                       uint32_t parity_first, Recovered* recovered) {
-  return receives_.recover(message, code, first, count, parity_first, recovered);
+sdr_status Qp::recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
+                       Recovered* recovered) {
+  return receives_.recover(message, code, block, recovered);
 }
 
 sdr_status Qp::set_length(uint32_t message, uint64_t bytes, bool* complete) {

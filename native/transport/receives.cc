@@ -13,16 +13,28 @@ namespace sdr {
 struct Receives::Block {
   uint32_t message;
   const codec::Code& code;
-  uint32_t first, count;   // data chunks
-  uint32_t parity_first;
+  BlockChunks at;
   uint8_t* data = nullptr;  // of the first data chunk; null: a phantom receive
   const uint8_t* parity = nullptr;
-  uint64_t bytes = 0;       // of the data chunks together: the last one may be short
+  uint64_t bytes = 0;       // from the first data chunk to the end of the last, which may be short
   uint32_t parity_bit = 0;  // of the first parity chunk, in the slot's bitmap
 
   uint32_t k() const { return code.shape().k; }
   uint32_t m() const { return code.shape().m; }
 };
+
+namespace {
+
+// Chunks from a block's first to its last, both included.
+uint64_t span_of(const BlockChunks& block) { return uint64_t{block.count - 1} * block.stride + 1; }
+
+// Whether two blocks may have a chunk in common: certain where their strides are equal.
+bool may_share(const BlockChunks& a, const BlockChunks& b) {
+  if (a.first >= b.first + span_of(b) || b.first >= a.first + span_of(a)) return false;
+  return a.stride != b.stride || a.first % a.stride == b.first % b.stride;
+}
+
+}  // namespace
 
 Receives::Receives(sdr_rx* rx, const sdr_geometry& geometry)
     : rx_(rx), geometry_(geometry), slots_(geometry.slots) {}
@@ -85,33 +97,33 @@ sdr_status Receives::begin(Block* block) {
   const std::lock_guard lock(mutex_);
   Slot& slot = slot_of(block->message);
   if (closed_ || !slot.posted || slot.message != block->message) return SDR_CLOSED;
-  if (!slot.length_known || block->count == 0 || block->count > block->k()) return SDR_INVALID;
-  const uint64_t end = uint64_t{block->first} + block->count;
-  if (end > sdr_rx_parity_first(&geometry_, slot.bytes)) return SDR_INVALID;
-  if (uint64_t{block->parity_first} + block->m() > slot.parity.chunks) return SDR_INVALID;
-  for (const Range& range : slot.running) {
-    if (range.first < end && block->first < uint64_t{range.first} + range.count) return SDR_BUSY;
+  const BlockChunks& at = block->at;
+  if (!slot.length_known || at.count == 0 || at.stride == 0 || at.count > block->k()) return SDR_INVALID;
+  const uint64_t span = span_of(at);
+  if (at.first + span > sdr_rx_parity_first(&geometry_, slot.bytes)) return SDR_INVALID;
+  if (uint64_t{at.parity_first} + block->m() > slot.parity.chunks) return SDR_INVALID;
+  for (const BlockChunks& other : slot.running) {
+    if (may_share(at, other)) return SDR_BUSY;
   }
-  slot.running.push_back({block->first, block->count});
-  const uint64_t chunk = chunk_bytes(geometry_), start = block->first * chunk;
-  block->bytes = std::min(block->count * chunk, slot.bytes - start);
+  slot.running.push_back(at);
+  const uint64_t chunk = chunk_bytes(geometry_), start = at.first * chunk;
+  block->bytes = std::min(span * chunk, slot.bytes - start);
   block->data = memory_at(slot.region.get(), slot.offset + start);
-  block->parity = memory_at(slot.parity.region.get(), slot.parity.offset + block->parity_first * chunk);
-  block->parity_bit = sdr_rx_parity_bits(&geometry_, slot.posted_bytes) + block->parity_first;
+  block->parity = memory_at(slot.parity.region.get(), slot.parity.offset + at.parity_first * chunk);
+  block->parity_bit = sdr_rx_parity_bits(&geometry_, slot.posted_bytes) + at.parity_first;
   return SDR_OK;
 }
 
 void Receives::end(const Block& block) {
   const std::lock_guard lock(mutex_);
   std::erase_if(slot_of(block.message).running,
-                [&](const Range& range) { return range.first == block.first; });
+                [&](const BlockChunks& other) { return other.first == block.at.first; });
   ended_.notify_all();
 }
 
-sdr_status Receives::recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
-                         uint32_t parity_first, Recovered* recovered) {
+sdr_status Receives::recover(uint32_t message, const codec::Code& code, const BlockChunks& at, Recovered* recovered) {
   *recovered = {};
-  Block block{message, code, first, count, parity_first};
+  Block block{message, code, at};
   const sdr_status status = begin(&block);
   if (status != SDR_OK) return status;
   // Also when the code throws for want of memory: then the chunks stay sealed, and another try may make them.
@@ -132,7 +144,7 @@ bool Receives::has_chunk(uint32_t message, uint32_t bit) const {
 uint32_t Receives::look(const Block& block, uint8_t* present) const {
   uint32_t missing = 0;
   for (uint32_t i = 0; i < block.k(); i++) {
-    present[i] = i >= block.count || has_chunk(block.message, block.first + i) ? 1 : 0;
+    present[i] = i >= block.at.count || has_chunk(block.message, block.at.first + i * block.at.stride) ? 1 : 0;
     missing += present[i] == 0;
   }
   for (uint32_t i = 0; i < block.m(); i++)
@@ -146,9 +158,11 @@ sdr_status Receives::make(const Block& block, Recovered* recovered) const {
   if (!block.code.is_recoverable(present)) return SDR_BUSY;
 
   // More may have arrived since: what is sealed is what has to be made, by what is there then.
-  uint8_t sealed[codec::kChunksMax];
-  for (uint32_t i = 0; i < block.count; i++) sealed[i] = present[i] == 0 ? 1 : 0;
-  const sdr_status status = sdr_rx_seal(rx_, block.message, block.first, block.count, sealed);
+  const auto& [first, count, parity_first, stride] = block.at;
+  const auto span = static_cast<uint32_t>(span_of(block.at));
+  std::vector<uint8_t> sealed(span);
+  for (uint32_t i = 0; i < count; i++) sealed[i * stride] = present[i] == 0 ? 1 : 0;
+  const sdr_status status = sdr_rx_seal(rx_, block.message, first, span, sealed.data());
   if (status != SDR_OK) return status;
   const uint32_t missing = look(block, present);
   if (missing == 0) return SDR_OK;
@@ -157,8 +171,10 @@ sdr_status Receives::make(const Block& block, Recovered* recovered) const {
   if (block.data != nullptr) {
     const uint64_t chunk = chunk_bytes(geometry_);
     codec::Target data[codec::kChunksMax] = {};
-    for (uint64_t i = 0; i < block.count; i++)
-      data[i] = {block.data + i * chunk, std::min(chunk, block.bytes - i * chunk)};
+    for (uint64_t i = 0; i < count; i++) {
+      const uint64_t start = i * stride * chunk;
+      data[i] = {block.data + start, std::min(chunk, block.bytes - start)};
+    }
     const uint8_t* parity[codec::kChunksMax] = {};
     for (uint64_t i = 0; i < block.m(); i++) parity[i] = block.parity + i * chunk;
     if (block.code.decode(data, parity, present, chunk, &parity_used) != codec::Result::ok)
@@ -166,7 +182,7 @@ sdr_status Receives::make(const Block& block, Recovered* recovered) const {
   }
   recovered->chunks = missing;
   recovered->parity_used = parity_used;
-  return sdr_rx_fill(rx_, block.message, block.first, block.count, sealed, &recovered->complete);
+  return sdr_rx_fill(rx_, block.message, first, span, sealed.data(), &recovered->complete);
 }
 
 }  // namespace sdr

@@ -21,16 +21,12 @@ class Receives {
   sdr_status post(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                   Parity parity);
   sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete);
-  sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
-                     uint32_t parity_first, Recovered* recovered);
+  sdr_status recover(uint32_t message, const codec::Code& code, const BlockChunks& block, Recovered* recovered);
   sdr_status complete(uint32_t message);
   // Waits for recoveries, refuses later ones, and lets go of all memory. No packet may come any more.
   void close();
 
  private:
-  struct Range {
-    uint32_t first, count;
-  };
   struct Slot {
     bool posted = false, length_known = false;
     uint32_t message = 0;
@@ -39,7 +35,7 @@ class Receives {
     RegionRef region;
     uint64_t offset = 0;
     Parity parity;
-    std::vector<Range> running;  // data chunks in hand, one range a recovery
+    std::vector<BlockChunks> running;  // whose data chunks are in hand, one a recovery
   };
   struct Block;
 

@@ -64,9 +64,9 @@ sdr_status UdpQueuePair::post_receive(uint32_t message, RegionRef region, uint64
   return receives_.post(message, std::move(region), offset, bytes, std::move(parity));
 }
 
-sdr_status UdpQueuePair::recover(uint32_t message, const codec::Code& code, uint32_t first,
-                                 uint32_t count, uint32_t parity_first, Recovered* recovered) {
-  return receives_.recover(message, code, first, count, parity_first, recovered);
+sdr_status UdpQueuePair::recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
+                                 Recovered* recovered) {
+  return receives_.recover(message, code, block, recovered);
 }
 
 sdr_status UdpQueuePair::set_length(uint32_t message, uint64_t bytes, bool* complete) {

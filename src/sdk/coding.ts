@@ -28,21 +28,22 @@ export function parityRegion(chunks: number, chunkBytes: number, like: MemoryReg
   return like.isPhantom ? MemoryRegion.phantom(bytes) : MemoryRegion.scratch(bytes);
 }
 
+/** The last of a block's data chunks. */
+export function lastChunk({ first, count, stride = 1 }: CodingTask): number {
+  return first + (count - 1) * stride;
+}
+
 /** Whether a task is of a message of `chunkCount` chunks that brings `parityCount` parity chunks. */
-export function isTaskWithin(
-  { code, first, count, parityFirst }: CodingTask,
-  chunkCount: number,
-  parityCount: number,
-): boolean {
+export function isTaskWithin(task: CodingTask, chunkCount: number, parityCount: number): boolean {
+  const { code, first, count, stride = 1, parityFirst, rows = { first: 0, count: code.m } } = task;
+  const numbers = [first, count, stride, parityFirst, rows.first, rows.count];
   return (
-    Number.isInteger(first) &&
-    Number.isInteger(count) &&
-    Number.isInteger(parityFirst) &&
-    first >= 0 &&
+    numbers.every((value) => Number.isInteger(value) && value >= 0) &&
     count >= 1 &&
     count <= code.k &&
-    first + count <= chunkCount &&
-    parityFirst >= 0 &&
-    parityFirst + code.m <= parityCount
+    stride >= 1 &&
+    lastChunk(task) < chunkCount &&
+    parityFirst + code.m <= parityCount &&
+    rows.first + rows.count <= code.m
   );
 }

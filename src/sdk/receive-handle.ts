@@ -7,7 +7,7 @@ import { ChunkBitmap } from "../reliability/bitmap.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import type { CodingTask } from "../reliability/policy.ts";
 import { type NativeCode, type NativeRecovered, STATUS } from "../transport/native.ts";
-import { codeOf, isTaskWithin } from "./coding.ts";
+import { codeOf, isTaskWithin, lastChunk } from "./coding.ts";
 import type { ReceiveSide } from "./receive-side.ts";
 import type { BufferSource, MemoryRegion } from "./region.ts";
 import { Deferred, News, watchAbort } from "./settle.ts";
@@ -147,9 +147,9 @@ export class ReceiveHandle implements Disposable {
   async recover(task: CodingTask): Promise<Recovered> {
     this.checkActive();
     const code = this.checkTask(task);
-    const { first, count, parityFirst } = task;
+    const { first, count, parityFirst, stride } = task;
     const { end } = this.side;
-    const begin = () => end.native.recover(this.message, code, first, count, parityFirst);
+    const begin = () => end.native.recover(this.message, code, first, count, parityFirst, stride);
     const outcome = new Deferred<Recovered>(() => end.userWoken());
     this.recoveries.add(outcome);
     end.awaitWork(
@@ -181,16 +181,16 @@ export class ReceiveHandle implements Disposable {
     fail: (error: unknown) => void,
   ): void {
     const code = this.checkTask(task);
-    const { first, count, parityFirst } = task;
+    const { first, count, parityFirst, stride } = task;
     const { end } = this.side;
     const finish = (result: NativeRecovered) => {
       done(toRecovered(result));
       this.handleRecovered(result);
     };
     if (this.region.isPhantom)
-      finish(end.native.recoverNow(this.message, code, first, count, parityFirst));
+      finish(end.native.recoverNow(this.message, code, first, count, parityFirst, stride));
     else {
-      const begin = () => end.native.recover(this.message, code, first, count, parityFirst);
+      const begin = () => end.native.recover(this.message, code, first, count, parityFirst, stride);
       end.awaitWork(begin, finish, fail);
     }
   }
@@ -199,7 +199,7 @@ export class ReceiveHandle implements Disposable {
     const code = codeOf(task.code);
     check(
       this.state === "started" && isTaskWithin(task, this.view.chunkCount, this.parityChunks),
-      `block of chunks ${task.first} to ${task.first + task.count - 1}, parity from ${task.parityFirst} on, is not ` +
+      `block of chunks ${task.first} to ${lastChunk(task)}, parity from ${task.parityFirst} on, is not ` +
         `one of the message's ${this.view.chunkCount} and ${this.parityChunks} parity chunks`,
       "wait for started, and stay within the message",
     );

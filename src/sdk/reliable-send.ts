@@ -2,7 +2,7 @@
 import type { SdrError } from "../base/errors.ts";
 import type { ChunkRange, CodingTask, Policy, SendSession } from "../reliability/policy.ts";
 import { CODEC_STATUS } from "../transport/native.ts";
-import { codeOf, isTaskWithin, parityRegion } from "./coding.ts";
+import { codeOf, isTaskWithin, lastChunk, parityRegion } from "./coding.ts";
 import { Driven, type DrivenOptions, parityChunksOf, type TransferProgress } from "./driven.ts";
 import type { QueuePair } from "./queue-pair.ts";
 import type { SendDriver, SendHandle } from "./send-handle.ts";
@@ -71,9 +71,7 @@ export class ReliableSend extends Driven<WriteReport, SendSession> implements Se
       parity === undefined ||
       !isTaskWithin(task, handle.chunkCount, this.parityCount)
     )
-      throw this.nonsense(
-        `asked for chunks ${task.first} to ${task.first + task.count - 1} encoded`,
-      );
+      throw this.nonsense(`asked for chunks ${task.first} to ${lastChunk(task)} encoded`);
     const code = codeOf(task.code);
     const done = (status: number) => {
       this.taskDone((session) => {
@@ -84,7 +82,7 @@ export class ReliableSend extends Driven<WriteReport, SendSession> implements Se
     if (parity.isPhantom) return done(CODEC_STATUS.ok);
     const { chunkBytes } = qp.attributes;
     const first = task.first * chunkBytes;
-    const bytes = Math.min(task.count * chunkBytes, handle.bytes - first);
+    const bytes = Math.min((lastChunk(task) + 1) * chunkBytes, handle.bytes) - first;
     const encode = () =>
       code.encodeBlock(
         source.region.native,
@@ -93,6 +91,9 @@ export class ReliableSend extends Driven<WriteReport, SendSession> implements Se
         chunkBytes,
         parity.native,
         task.parityFirst * chunkBytes,
+        task.stride,
+        task.rows?.first,
+        task.rows?.count,
       );
     qp.awaitWork(encode, done, (error) => this.taskFailed(error));
   }

@@ -141,8 +141,8 @@ export interface NativeQp {
   /** Where in its slot's bitmap a receive posted for `bytes` has the bits of its parity chunks. */
   parityBits(bytes: number): number;
   /**
-   * Makes missing data chunks of [first, first + count) from parity chunks [parityFirst, + m), counted from 0, in
-   * place, on the codec's threads. Settles on the JavaScript thread; rejects without memory or a thread for it. Status
+   * Makes missing data chunks, of the `count` chunks first, first + stride, ... (stride 1 when absent), from parity
+   * chunks [parityFirst, + m), counted from 0, in place, on the codec's threads. Settles on the JavaScript thread; rejects without memory or a thread for it. Status
    * busy: not recoverable, nothing was done.
    */
   recover(
@@ -151,6 +151,7 @@ export interface NativeQp {
     first: number,
     count: number,
     parityFirst: number,
+    stride?: number,
   ): Promise<NativeRecovered>;
   /** The same at once, on the calling thread: for phantom receives, which have no bytes to work on. */
   recoverNow(
@@ -159,6 +160,7 @@ export interface NativeQp {
     first: number,
     count: number,
     parityFirst: number,
+    stride?: number,
   ): NativeRecovered;
   /** Status, plus 16 when the message is complete after it. */
   setLength(message: number, bytes: number): number;
@@ -271,7 +273,11 @@ export interface NativeCode {
     present: Uint8Array,
     chunkBytes: number,
   ): Promise<number>;
-  /** Encodes one block of a region, `bytes` from `offset` on (at most k chunks, the last may be short). */
+  /**
+   * Encodes one block of a region: chunks `stride` apart (1 when absent), the first one at `offset`, the last one, which
+   * may be short, ending `bytes` behind that; at most k. Of the m parity chunks from parityOffset on, those of
+   * [rowFirst, rowFirst + rowCount) are written, all when absent.
+   */
   encodeBlock(
     source: NativeRegion,
     offset: number,
@@ -279,6 +285,9 @@ export interface NativeCode {
     chunkBytes: number,
     parity: NativeRegion,
     parityOffset: number,
+    stride?: number,
+    rowFirst?: number,
+    rowCount?: number,
   ): Promise<number>;
 }
 

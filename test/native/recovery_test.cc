@@ -28,20 +28,21 @@ sdr_geometry geometry_of(uint32_t packet_bytes, uint32_t per_chunk, uint32_t cha
   return {packet_bytes, per_chunk, 2, 4, channels, uint64_t{packet_bytes} * per_chunk * chunks_max, {10, 18, 4}};
 }
 
-// A message with what its sender has: the data, and its parity, block by block.
+// A message with what its sender has: the data, and its parity, block by block; `in_turns`: its blocks take turns.
 struct Sent {
-  Sent(const sdr_geometry& geometry_is, const codec::Shape& shape, uint64_t bytes, uint32_t seed)
+  Sent(const sdr_geometry& geometry_is, const codec::Shape& shape, uint64_t bytes, uint32_t seed, bool in_turns = false)
       : geometry(geometry_is),
         code(codec::Code::of(shape)),
         chunk(uint64_t{geometry.packet_bytes} * geometry.packets_per_chunk),
         chunks(sdr_rx_parity_first(&geometry, bytes)),
         blocks((chunks + shape.k - 1) / shape.k),
+        stride(in_turns ? blocks : 1),
         data(fixture::memory(bytes, seed)),
         parity(fixture::memory(blocks * shape.m * chunk)) {
     for (uint32_t block = 0; block < blocks; block++) {
       std::vector<codec::Source> sources(shape.k);
       for (uint32_t i = 0; i < count(block); i++) {
-        const uint64_t at = (first(block) + i) * chunk;
+        const uint64_t at = uint64_t{chunk_of(block, i)} * chunk;
         sources[i] = {data->base + at, std::min(chunk, bytes - at)};
       }
       std::vector<uint8_t*> targets(shape.m);
@@ -49,15 +50,19 @@ struct Sent {
       CHECK(code->encode(sources.data(), targets.data(), chunk) == codec::Result::ok);
     }
   }
-  uint32_t first(uint32_t block) const { return block * code->shape().k; }
-  uint32_t count(uint32_t block) const { return std::min(code->shape().k, chunks - first(block)); }
+  uint32_t first(uint32_t block) const { return stride > 1 ? block : block * code->shape().k; }
+  uint32_t count(uint32_t block) const {
+    return std::min(code->shape().k, (chunks - first(block) + stride - 1) / stride);
+  }
+  uint32_t chunk_of(uint32_t block, uint32_t i) const { return first(block) + i * stride; }
+  BlockChunks at(uint32_t block) const { return {first(block), count(block), parity_first(block), stride}; }
   uint32_t parity_first(uint32_t block) const { return block * code->shape().m; }
   uint32_t parity_chunks() const { return blocks * code->shape().m; }
 
   const sdr_geometry geometry;
   const std::shared_ptr<const codec::Code> code;
   const uint64_t chunk;
-  const uint32_t chunks, blocks;
+  const uint32_t chunks, blocks, stride;
   const RegionRef data, parity;
 };
 
@@ -106,8 +111,7 @@ struct Bench {
       deliver(message, UINT64_MAX, first + p, sent.parity->base + chunk * sent.chunk + p * geometry.packet_bytes);
   }
   sdr_status recover(uint32_t message, const Sent& sent, uint32_t block, Recovered* recovered) {
-    return receives->recover(message, *sent.code, sent.first(block), sent.count(block), sent.parity_first(block),
-                             recovered);
+    return receives->recover(message, *sent.code, sent.at(block), recovered);
   }
   sdr_rx_progress progress(uint32_t message) const {
     sdr_rx_progress out{};
@@ -167,7 +171,7 @@ TEST(lost_chunks_are_made_for_every_shape_length_and_loss) {
     const sdr_geometry geometry = geometry_of(packet_bytes, per_chunk, channels, 200);
     const uint64_t chunk = uint64_t{geometry.packet_bytes} * per_chunk;
     const Sent sent(geometry, {mds ? codec::Kind::mds : codec::Kind::xor_groups, k, m}, 1 + random() % (30 * chunk),
-                    round + 1);
+                    round + 1, random() % 2 == 0);
     const uint64_t more = random() % 2 == 0 ? 0 : random() % (3 * chunk);
     const RegionRef to = fixture::memory(sent.data->bytes + more), parity = fixture::memory(sent.parity->bytes);
     Bench bench(geometry);
@@ -187,7 +191,7 @@ TEST(lost_chunks_are_made_for_every_shape_length_and_loss) {
         CHECK_EQ(recovered.chunks, 0u);
         refused++;
         // Nothing was sealed: what was lost may still come.
-        for (uint32_t i = 0; i < sent.count(block); i++) bench.deliver_data(0, sent, sent.first(block) + i);
+        for (uint32_t i = 0; i < sent.count(block); i++) bench.deliver_data(0, sent, sent.chunk_of(block, i));
         continue;
       }
       CHECK_EQ(status, SDR_OK);
@@ -195,7 +199,7 @@ TEST(lost_chunks_are_made_for_every_shape_length_and_loss) {
       made += recovered.chunks;
       // Packets of made chunks change nothing.
       const uint64_t hash = fixture::hash(to);
-      for (uint32_t i = 0; i < sent.count(block); i++) bench.deliver_data(0, sent, sent.first(block) + i);
+      for (uint32_t i = 0; i < sent.count(block); i++) bench.deliver_data(0, sent, sent.chunk_of(block, i));
       CHECK_EQ(fixture::hash(to), hash);
       CHECK_EQ(bench.recover(0, sent, block, &recovered), SDR_OK);
       CHECK_EQ(recovered.chunks, 0u);
@@ -246,26 +250,29 @@ TEST(wrong_arguments_are_refused) {
 
   Recovered recovered;
   bool complete = false;
-  CHECK_EQ(receives.recover(0, *code, 0, 8, 0, &recovered), SDR_INVALID);  // no length yet
+  CHECK_EQ(receives.recover(0, *code, {0, 8, 0}, &recovered), SDR_INVALID);  // no length yet
   CHECK_EQ(receives.complete(0), SDR_OK);
-  CHECK_EQ(receives.recover(0, *code, 0, 8, 0, &recovered), SDR_CLOSED);
+  CHECK_EQ(receives.recover(0, *code, {0, 8, 0}, &recovered), SDR_CLOSED);
   CHECK_EQ(receives.complete(0), SDR_CLOSED);
   CHECK_EQ(receives.post(1, region, 0, 20 * 256, {region, 20 * 256, 4}), SDR_OK);
   CHECK_EQ(receives.set_length(1, 9 * 256 + 1, &complete), SDR_OK);
-  CHECK_EQ(receives.recover(1, *code, 0, 0, 0, &recovered), SDR_INVALID);
-  CHECK_EQ(receives.recover(1, *code, 0, 9, 0, &recovered), SDR_INVALID);
-  CHECK_EQ(receives.recover(1, *code, 3, 8, 0, &recovered), SDR_INVALID);
-  CHECK_EQ(receives.recover(1, *code, UINT32_MAX, 8, 0, &recovered), SDR_INVALID);
-  CHECK_EQ(receives.recover(1, *code, 0, 8, 3, &recovered), SDR_INVALID);
-  CHECK_EQ(receives.recover(1, *code, 0, 8, UINT32_MAX, &recovered), SDR_INVALID);
-  CHECK_EQ(receives.recover(1, *code, 2, 8, 2, &recovered), SDR_BUSY);  // right, but nothing is there
-  CHECK_EQ(receives.recover(0, *code, 0, 8, 0, &recovered), SDR_CLOSED);
-  CHECK_EQ(receives.recover(3, *code, 0, 8, 0, &recovered), SDR_CLOSED);
+  CHECK_EQ(receives.recover(1, *code, {0, 0, 0}, &recovered), SDR_INVALID);
+  CHECK_EQ(receives.recover(1, *code, {0, 9, 0}, &recovered), SDR_INVALID);
+  CHECK_EQ(receives.recover(1, *code, {3, 8, 0}, &recovered), SDR_INVALID);
+  CHECK_EQ(receives.recover(1, *code, {UINT32_MAX, 8, 0}, &recovered), SDR_INVALID);
+  CHECK_EQ(receives.recover(1, *code, {0, 8, 3}, &recovered), SDR_INVALID);
+  CHECK_EQ(receives.recover(1, *code, {0, 8, 0, 0}, &recovered), SDR_INVALID);
+  CHECK_EQ(receives.recover(1, *code, {0, 8, 0, 2}, &recovered), SDR_INVALID);  // its last chunk is beyond the message
+  CHECK_EQ(receives.recover(1, *code, {0, 8, 0, UINT32_MAX}, &recovered), SDR_INVALID);
+  CHECK_EQ(receives.recover(1, *code, {0, 8, UINT32_MAX}, &recovered), SDR_INVALID);
+  CHECK_EQ(receives.recover(1, *code, {2, 8, 2}, &recovered), SDR_BUSY);  // right, but nothing is there
+  CHECK_EQ(receives.recover(0, *code, {0, 8, 0}, &recovered), SDR_CLOSED);
+  CHECK_EQ(receives.recover(3, *code, {0, 8, 0}, &recovered), SDR_CLOSED);
   CHECK_EQ(receives.post(2, region, 0, 256, {}), SDR_OK);
   CHECK_EQ(receives.set_length(2, 256, &complete), SDR_OK);
-  CHECK_EQ(receives.recover(2, *code, 0, 1, 0, &recovered), SDR_INVALID);  // without parity
+  CHECK_EQ(receives.recover(2, *code, {0, 1, 0}, &recovered), SDR_INVALID);  // without parity
   receives.close();
-  CHECK_EQ(receives.recover(1, *code, 2, 8, 2, &recovered), SDR_CLOSED);
+  CHECK_EQ(receives.recover(1, *code, {2, 8, 2}, &recovered), SDR_CLOSED);
 }
 
 namespace {
@@ -292,11 +299,11 @@ TEST(completion_and_closing_wait_for_a_recovery_under_way_and_refuse_later_ones)
     Recoverable it;
     Recovered recovered, other;
     auto recovery = std::async(std::launch::async, [&] {
-      return it.bench.receives->recover(0, it.gate, 0, 4, 0, &recovered);
+      return it.bench.receives->recover(0, it.gate, {0, 4, 0}, &recovered);
     });
     it.gate.entered.wait();
-    CHECK_EQ(it.bench.receives->recover(0, *it.sent.code, 3, 2, 1, &other), SDR_BUSY);  // chunk 3 is in hand
-    CHECK_EQ(it.bench.receives->recover(0, *it.sent.code, 4, 4, 1, &other), SDR_OK);
+    CHECK_EQ(it.bench.receives->recover(0, *it.sent.code, {3, 2, 1}, &other), SDR_BUSY);  // chunk 3 is in hand
+    CHECK_EQ(it.bench.receives->recover(0, *it.sent.code, {4, 4, 1}, &other), SDR_OK);
     const std::weak_ptr<const Region> held = it.to;
     RegionRef to = std::move(it.to);
     std::atomic<bool> ended{false};
@@ -308,7 +315,7 @@ TEST(completion_and_closing_wait_for_a_recovery_under_way_and_refuse_later_ones)
     // Refused as soon as the other thread waits; until then the block is whole or in hand.
     sdr_status status = SDR_BUSY;
     while (status != SDR_CLOSED) {
-      status = it.bench.receives->recover(0, *it.sent.code, 0, 4, 0, &other);
+      status = it.bench.receives->recover(0, *it.sent.code, {0, 4, 0}, &other);
       CHECK(status == SDR_BUSY || status == SDR_CLOSED);
     }
     ended = true;
@@ -330,7 +337,7 @@ TEST(a_recovery_that_fails_can_be_tried_again) {
   Recovered recovered;
   bool thrown = false;
   try {
-    it.bench.receives->recover(0, it.gate, 0, 4, 0, &recovered);
+    it.bench.receives->recover(0, it.gate, {0, 4, 0}, &recovered);
   } catch (const std::bad_alloc&) {
     thrown = true;
   }
@@ -433,7 +440,7 @@ TEST(emulated_messages_are_recovered_from_parity_that_was_sent) {
     uint32_t made = 0, completions = 0;
     for (uint32_t block = 0; block < sent.blocks; block++) {
       Recovered recovered;
-      CHECK_EQ(pair.b->recover(0, *sent.code, sent.first(block), sent.count(block), sent.parity_first(block),
+      CHECK_EQ(pair.b->recover(0, *sent.code, {sent.first(block), sent.count(block), sent.parity_first(block)},
                                &recovered),
                SDR_OK);
       made += recovered.chunks;
@@ -456,7 +463,7 @@ TEST(emulated_messages_are_recovered_from_parity_that_was_sent) {
     CHECK_EQ(to.use_count(), 1);
     CHECK_EQ(parity.use_count(), 1);
     Recovered recovered;
-    CHECK_EQ(pair.b->recover(0, *sent.code, 0, 8, 0, &recovered), SDR_CLOSED);
+    CHECK_EQ(pair.b->recover(0, *sent.code, {0, 8, 0}, &recovered), SDR_CLOSED);
   }
 }
 

@@ -49,8 +49,8 @@ void begin(Pair& pair, uint32_t message, const Coded& coded, const Memory& to, c
 }
 
 sdr_status recover(Pair& pair, uint32_t message, const Coded& coded, uint32_t block, Recovered* recovered) {
-  return pair.b.qp->recover(message, *coded.code, coded.first(block), coded.count(block),
-                            block * coded.code->shape().m, recovered);
+  return pair.b.qp->recover(message, *coded.code,
+                            {coded.first(block), coded.count(block), block * coded.code->shape().m}, recovered);
 }
 
 uint64_t steps(const Pair& pair) {

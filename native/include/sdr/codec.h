@@ -53,7 +53,8 @@ class Code {
 
   const Shape& shape() const { return shape_; }
 
-  // Writes all m parity chunks, each `chunk_bytes` long, from `data` (k of them, each of at most chunk_bytes).
+  // Writes the m parity chunks, each `chunk_bytes` long, from `data` (k of them, each of at most chunk_bytes). Those
+  // that are null are not wanted.
   virtual Result encode(const Source* data, uint8_t* const* parity, size_t chunk_bytes) const = 0;
   // Adds data chunk `index` to parity chunks that begin as zeros: after each of the k has been added once, in any
   // order, they hold what encode() writes. An absent chunk adds nothing.

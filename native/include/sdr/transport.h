@@ -110,6 +110,13 @@ struct QpCounters {
   uint64_t send_errors = 0;  // datagrams the operating system refused to send (lost, as on a path)
 };
 
+// Where a message has a block of an erasure code: data chunks first, first + stride, ... `count` of them, and parity
+// chunks from parity_first on, counted from 0.
+struct BlockChunks {
+  uint32_t first, count, parity_first;
+  uint32_t stride = 1;
+};
+
 // One end of a connection. All calls come from the JavaScript thread. After close() they give SDR_CLOSED; what needs a
 // peer gives SDR_INVALID before connect().
 class QueuePair {
@@ -124,14 +131,14 @@ class QueuePair {
   // none).
   virtual sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                                   Parity parity = {}) = 0;
-  // Makes the missing ones of data chunks [first, first + count) from those present and parity chunks
-  // [parity_first, + m) (counted from 0), in place, and completes them as if they had arrived. Any thread, for as long
-  // as this object lives; complete() and close() wait for it, after them it gives SDR_CLOSED. SDR_BUSY: not recoverable
-  // yet, or another call has some of these data chunks in hand; nothing was touched. SDR_INVALID: a range is empty or
-  // not within what was posted and announced, or count > code.shape().k, or no length is known yet. A phantom
+  // Makes the missing ones of a block's data chunks from those present and its m parity chunks, in place, and completes
+  // them as if they had arrived. Any thread, for as long as this object lives; complete() and close() wait for it, after
+  // them it gives SDR_CLOSED. SDR_BUSY: not recoverable yet, or another call has some of these data chunks in hand (or,
+  // where the strides differ, chunks between them); nothing was touched. SDR_INVALID: the block is empty, has no stride
+  // or is not within what was posted and announced, or count > code.shape().k, or no length is known yet. A phantom
   // receive is treated as if it had bytes. Nothing missing: SDR_OK, 0 chunks.
-  virtual sdr_status recover(uint32_t message, const codec::Code& code, uint32_t first, uint32_t count,
-                             uint32_t parity_first, Recovered* recovered) = 0;
+  virtual sdr_status recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
+                             Recovered* recovered) = 0;
   virtual sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) = 0;
   virtual sdr_status complete(uint32_t message) = 0;  // returns when the buffer can no longer change
   virtual sdr_rx* engine() = 0;                       // bitmaps, expand, user immediate, progress

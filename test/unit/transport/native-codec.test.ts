@@ -117,10 +117,34 @@ describe("a block of a region", () => {
     ["more than k chunks", () => code.encodeBlock(region(99), 0, 33, 8, region(16), 0), /33/],
     ["empty chunks", () => code.encodeBlock(region(8), 0, 8, 0, region(16), 0), /8/],
     ["huge chunks", () => code.encodeBlock(region(8), 0, 8, 2 ** 53 - 1, region(16), 0), /parity/],
+    ["no stride", () => code.encodeBlock(region(8), 0, 8, 8, region(16), 0, 0), /apart/],
+    ["a huge stride", () => code.encodeBlock(region(9), 1, 9, 1, region(2), 0, 2 ** 32 - 1), /sou/],
+    ["more rows", () => code.encodeBlock(region(8), 0, 8, 8, region(16), 0, 1, 1, 2), /rows/],
+    ["no such row", () => code.encodeBlock(region(8), 0, 8, 8, region(16), 0, 1, 3, 0), /rows/],
     ["no region", () => code.encodeBlock({} as never, 0, 8, 8, region(16), 0), /region/],
   ];
   it.each(wrong)("is refused with %s", (_name, call, said) => {
     expect(call).toThrow(said);
+  });
+
+  it("has its chunks a stride apart, and of its parity the rows that are wanted", async () => {
+    const mds = addon().createCode(0, K, M);
+    const bytes = 9 * 8 + 3; // the last of four, 3 apart, is short
+    const all = new Random(3).fill(new Uint8Array(bytes));
+    const packed = new Uint8Array(3 * 8 + 3);
+    for (let i = 0; i < K; i++) packed.set(all.subarray(i * 24, i * 24 + 8), i * 8);
+    const encoded = async (from: Uint8Array, ...rest: number[]) => {
+      const parity = addon().allocateRegion(M * 8);
+      const source = addon().createRegion(from);
+      expect(await mds.encodeBlock(source, 0, from.length, 8, parity, 0, ...rest)).toBe(0);
+      return [...new Uint8Array(parity.buffer, 0, M * 8)];
+    };
+    const expected = await encoded(packed);
+    expect(await encoded(all, 3)).toEqual(expected);
+    const zeros = new Array<number>(8).fill(0);
+    expect(await encoded(all, 3, 1, 1)).toEqual([...zeros, ...expected.slice(8)]);
+    expect(await encoded(all, 3, 0, 1)).toEqual([...expected.slice(0, 8), ...zeros]);
+    expect(await encoded(all, 3, 2, 0)).toEqual([...zeros, ...zeros]);
   });
 
   it("that overlaps its parity says so", async () => {
