@@ -1,75 +1,104 @@
-/** Spreads the trials of `sdr emulate` over this thread or several; the results are the same. */
+/** Spreads trials over this thread or several; the results are the same. */
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { COLUMNS, runTrials, type TrialSetting } from "./emulate-trial.ts";
-import type { Block } from "./emulate-worker.ts";
+import type { Part } from "./emulate-worker.ts";
 import { toSdrError } from "./failure.ts";
+import { runTask, type Task, trialSize } from "./task.ts";
 
 /** Trials a thread takes at a time: few enough that all end together, enough that handing out costs nothing. */
-const BLOCK_TRIALS_MAX = 16;
-const BLOCKS_PER_JOB = 8;
+const PART_TRIALS_MAX = 16;
+const PARTS_PER_JOB = 8;
 
 export interface JobsOptions {
-  readonly policies: readonly string[];
-  readonly trials: number;
   readonly jobs: number;
   readonly signal: AbortSignal;
-  /** Trials done, of all policies. */
-  readonly onProgress: (done: number) => void;
+  /** So many more trials of a task are done. */
+  readonly onTrials: (task: number, trials: number) => void;
+  /** All trials of a task are done: their numbers, in order of trial. Tasks may be done out of order. */
+  readonly onDone: (task: number, rows: Float64Array) => void;
 }
 
-function blocksOf({ policies, trials, jobs }: JobsOptions): Block[] {
-  const size = Math.max(
-    1,
-    Math.min(BLOCK_TRIALS_MAX, Math.floor(trials / (jobs * BLOCKS_PER_JOB))),
-  );
-  const blocks: Block[] = [];
-  for (const policy of policies) {
-    for (let first = 0; first < trials; first += size) {
-      blocks.push({ policy, first, count: Math.min(size, trials - first) });
-    }
-  }
-  return blocks;
+interface Pending {
+  readonly index: number;
+  readonly task: Task;
+  readonly rows: Float64Array;
+  next: number;
+  left: number;
 }
 
-/** Rows of every policy's trials, in order of trial. */
-export async function runJobs(
-  setting: TrialSetting,
-  options: JobsOptions,
-): Promise<Map<string, Float64Array>> {
-  const { policies, trials, jobs, signal, onProgress } = options;
-  const results = new Map(policies.map((policy) => [policy, new Float64Array(trials * COLUMNS)]));
-  const blocks = blocksOf(options);
-  let next = 0;
-  let done = 0;
-  const work = async (run: (block: Block) => Promise<Float64Array>): Promise<void> => {
-    for (let block = blocks[next++]; block !== undefined; block = blocks[next++]) {
-      signal.throwIfAborted();
-      results.get(block.policy)?.set(await run(block), block.first * COLUMNS);
-      done += block.count;
-      onProgress(done);
-    }
-  };
-  const threads = Math.min(jobs, blocks.length);
-  if (threads <= 1) {
-    await work(({ policy, first, count }) => runTrials(setting, policy, first, count));
-  } else {
-    await Promise.all(Array.from({ length: threads }, () => withWorker(setting, signal, work)));
+/** Hands out parts of tasks, in order, and puts their results together. */
+class Parts {
+  private readonly tasks: readonly Task[];
+  private readonly options: JobsOptions;
+  private at = 0;
+  private current: Pending | undefined;
+
+  constructor(tasks: readonly Task[], options: JobsOptions) {
+    this.tasks = tasks;
+    this.options = options;
   }
-  return results;
+
+  take():
+    | { readonly pending: Pending; readonly first: number; readonly count: number }
+    | undefined {
+    if (this.current === undefined || this.current.next === this.current.task.trials) {
+      const index = this.at++;
+      const task = this.tasks[index];
+      if (task === undefined) return undefined;
+      const rows = new Float64Array(task.trials * trialSize(task));
+      this.current = { index, task, rows, next: 0, left: task.trials };
+    }
+    const { current: pending } = this;
+    const { trials } = pending.task;
+    const share = Math.floor(trials / (this.options.jobs * PARTS_PER_JOB));
+    const size = Math.max(1, Math.min(PART_TRIALS_MAX, share));
+    const first = pending.next;
+    const count = Math.min(size, trials - first);
+    pending.next += count;
+    return { pending, first, count };
+  }
+
+  put(pending: Pending, first: number, count: number, rows: Float64Array): void {
+    pending.rows.set(rows, first * trialSize(pending.task));
+    pending.left -= count;
+    this.options.onTrials(pending.index, count);
+    if (pending.left === 0) this.options.onDone(pending.index, pending.rows);
+  }
+
+  async work(
+    run: (task: Task, first: number, count: number) => Promise<Float64Array>,
+  ): Promise<void> {
+    for (let part = this.take(); part !== undefined; part = this.take()) {
+      this.options.signal.throwIfAborted();
+      const { pending, first, count } = part;
+      this.put(pending, first, count, await run(pending.task, first, count));
+    }
+  }
+}
+
+/** Does all tasks. Rejects with the signal's reason when it is aborted; what was done by then has been told. */
+export async function runJobs(tasks: readonly Task[], options: JobsOptions): Promise<void> {
+  const parts = new Parts(tasks, options);
+  const trials = tasks.reduce((sum, task) => sum + task.trials, 0);
+  const threads = Math.min(options.jobs, trials);
+  if (threads <= 1) await parts.work(runTask);
+  else {
+    const one = () => withWorker(options.signal, (run) => parts.work(run));
+    await Promise.all(Array.from({ length: threads }, one));
+  }
 }
 
 async function withWorker(
-  setting: TrialSetting,
   signal: AbortSignal,
-  work: (run: (block: Block) => Promise<Float64Array>) => Promise<void>,
+  work: (run: (task: Task, first: number, count: number) => Promise<Float64Array>) => Promise<void>,
 ): Promise<void> {
-  const worker = new Worker(new URL("./emulate-worker.js", import.meta.url), {
-    workerData: setting,
-  });
+  const worker = new Worker(new URL("./emulate-worker.js", import.meta.url));
+  let known: Task | undefined;
   try {
-    await work(async (block) => {
-      worker.postMessage(block);
+    await work(async (task, first, count) => {
+      const part: Part = task === known ? { first, count } : { task, first, count };
+      known = task;
+      worker.postMessage(part);
       // once() rejects with the worker's error.
       const [rows] = await once(worker, "message", { signal });
       return rows as Float64Array;

@@ -1,7 +1,7 @@
 /**
- * One trial of `sdr emulate`: one message of no memory, alone in a new emulated world, between two new queue pairs.
- * A trial's seed comes from the run's seed and the trial's number, so that results do not depend on who ran it when;
- * every policy meets the same links.
+ * One trial of `sdr emulate`: messages of no memory, one after the other, usually just one, between two new queue pairs
+ * in a new emulated world. A trial's seed comes from the run's seed and the trial's number, so that results do not
+ * depend on who ran it when; every policy meets the same links.
  */
 import { ERROR_NUMBERS, type ErrorCode, SdrError } from "../base/errors.ts";
 import { Random } from "../base/random.ts";
@@ -10,9 +10,17 @@ import type { Policy } from "../reliability/policy.ts";
 import { parsePolicy } from "../reliability/registry.ts";
 import type { QueuePairAttributes } from "../sdk/attributes.ts";
 import { Context } from "../sdk/context.ts";
+import type { QueuePair } from "../sdk/queue-pair.ts";
 import { MemoryRegion } from "../sdk/region.ts";
 import { reliableReceive, reliableWrite } from "../sdk/reliable.ts";
 import { EmulatedWorld } from "../transport/emulated.ts";
+
+/** Messages over the same links. */
+export interface Phase {
+  readonly messages: number;
+  readonly forward: LinkProfile;
+  readonly reverse: LinkProfile;
+}
 
 /** What all trials of a run share: plain data, for worker threads. */
 export interface TrialSetting {
@@ -22,9 +30,30 @@ export interface TrialSetting {
   readonly seed: number;
   readonly forward: LinkProfile;
   readonly reverse: LinkProfile;
+  /** Messages sent before those that count, in the same connection. Default 0. */
+  readonly warmup?: number;
+  /** Messages that count. Default 1. */
+  readonly messages?: number;
+  /** Instead of `messages`: the links change from phase to phase, within the connection. */
+  readonly phases?: readonly Phase[];
 }
 
-/** Columns of a trial's row of results. */
+/** The messages that count, by the links that they go over. */
+export function phasesOf({
+  phases,
+  messages = 1,
+  forward,
+  reverse,
+}: TrialSetting): readonly Phase[] {
+  return phases ?? [{ messages, forward, reverse }];
+}
+
+/** Messages of a trial that count: as many rows of results. */
+export function messagesOf(setting: TrialSetting): number {
+  return phasesOf(setting).reduce((sum, { messages }) => sum + messages, 0);
+}
+
+/** Columns of a message's row of results. */
 export const COLUMN = {
   completionNs: 0,
   wireBytes: 1,
@@ -44,19 +73,27 @@ const PEER_TIMEOUT_NS = 5e9;
 const PEER_TIMEOUT_RTTS = 100;
 const PEER_TIMEOUT_NS_MAX = 3600e9;
 
-/** Room for just this message and its parity. */
+/** Where several messages follow each other: packets of one may still be under way when the next begins. */
+const SLOTS_SEVERAL = 4;
+const GENERATIONS_SEVERAL = 4;
+
+/** Room for just these messages and their parity. */
 function attributes(setting: TrialSetting, policy: Policy): QueuePairAttributes {
-  const { bytes, packetBytes, chunkBytes, forward, reverse } = setting;
+  const { bytes, packetBytes, chunkBytes, warmup = 0 } = setting;
   const chunks = Math.ceil(bytes / chunkBytes);
   const maxParityBytes = (policy.parityChunks?.(chunks) ?? 0) * chunkBytes;
-  const peerTimeoutNs = Math.max(PEER_TIMEOUT_NS, PEER_TIMEOUT_RTTS * rttNs(forward, reverse));
+  const rtts = [setting, ...phasesOf(setting)].map(({ forward, reverse }) =>
+    rttNs(forward, reverse),
+  );
+  const peerTimeoutNs = Math.max(PEER_TIMEOUT_NS, PEER_TIMEOUT_RTTS * Math.max(...rtts));
+  const isAlone = warmup + messagesOf(setting) === 1;
   return {
     packetBytes,
     chunkBytes,
     maxMessageBytes: bytes,
     maxParityBytes,
-    maxMessages: 1,
-    generations: 1,
+    maxMessages: isAlone ? 1 : SLOTS_SEVERAL,
+    generations: isAlone ? 1 : GENERATIONS_SEVERAL,
     peerTimeoutNs: Math.min(PEER_TIMEOUT_NS_MAX, peerTimeoutNs),
   };
 }
@@ -67,7 +104,7 @@ export function trialSeed(seed: number, trial: number): number {
   return random.uint32() * 2 ** 21 + (random.uint32() >>> 11);
 }
 
-/** Trials [first, first + count) under one policy; COLUMNS numbers each. */
+/** Trials [first, first + count) under one policy; COLUMNS numbers for each of their messages. */
 export async function runTrials(
   setting: TrialSetting,
   policyText: string,
@@ -76,9 +113,11 @@ export async function runTrials(
 ): Promise<Float64Array> {
   const policy = parsePolicy(policyText);
   const shape = attributes(setting, policy);
-  const rows = new Float64Array(count * COLUMNS);
+  const size = messagesOf(setting) * COLUMNS;
+  const rows = new Float64Array(count * size);
   for (let i = 0; i < count; i++) {
-    rows.set(await runTrial(setting, shape, policy, first + i), i * COLUMNS);
+    const mine = rows.subarray(i * size, (i + 1) * size);
+    await runTrial(setting, shape, policy, first + i, mine);
   }
   return rows;
 }
@@ -88,19 +127,33 @@ async function runTrial(
   shape: QueuePairAttributes,
   policy: Policy,
   trial: number,
-): Promise<number[]> {
+  rows: Float64Array,
+): Promise<void> {
   const world = new EmulatedWorld({ seed: trialSeed(setting.seed, trial) });
+  const done = { messages: 0 };
   try {
-    return await deliver(world, setting, shape, policy);
+    await deliver(world, setting, shape, policy, rows, done);
   } catch (error) {
     if (!(error instanceof SdrError)) throw error;
-    const row = new Array<number>(COLUMNS).fill(0);
-    row[COLUMN.completionNs] = Number.NaN;
-    row[COLUMN.failure] = error.number;
-    return row;
+    // What follows a message that failed was not sent.
+    for (let at = done.messages * COLUMNS; at < rows.length; at += COLUMNS) {
+      rows[at + COLUMN.completionNs] = Number.NaN;
+      rows[at + COLUMN.failure] = error.number;
+    }
   } finally {
     world.close();
   }
+}
+
+/** Two ends that are connected, and what they had counted when the last message began. */
+interface Ends {
+  readonly setting: TrialSetting;
+  readonly policy: Policy;
+  readonly sender: QueuePair;
+  readonly receiver: QueuePair;
+  readonly source: MemoryRegion;
+  readonly target: MemoryRegion;
+  before: { readonly wireBytes: number; readonly frames: number; readonly completed: number };
 }
 
 async function deliver(
@@ -108,8 +161,10 @@ async function deliver(
   setting: TrialSetting,
   shape: QueuePairAttributes,
   policy: Policy,
-): Promise<number[]> {
-  const { bytes, chunkBytes, forward, reverse } = setting;
+  rows: Float64Array,
+  done: { messages: number },
+): Promise<void> {
+  const { bytes, forward, reverse, warmup = 0 } = setting;
   const from = Context.emulated(world, forward);
   const to = Context.emulated(world, reverse);
   try {
@@ -120,35 +175,57 @@ async function deliver(
     );
     const source = MemoryRegion.phantom(bytes);
     const target = MemoryRegion.phantom(bytes);
-    const work = [
-      reliableReceive(receiver, target, policy),
-      reliableWrite(sender, source, policy),
-    ] as const;
-    const [got, sent] = await world.run(Promise.all(work));
-    const here = sender.counters();
-    const there = receiver.counters();
-    // The engine's own count beside what the sessions say: each chunk of the bitmap was completed once, by its packets
-    // or from parity, whose chunks have bits too.
-    const chunks = Math.ceil(bytes / chunkBytes);
-    const completed = there.chunks + there.messages + got.chunksRecovered;
-    const parity = completed - chunks;
-    const isWhole = parity >= got.parityUsed && parity <= sent.parityChunks;
-    if (got.bytes !== bytes || sent.chunks !== chunks || !isWhole) {
-      throw new SdrError(
-        "INTEGRITY",
-        `${completed} of ${chunks} chunks were completed`,
-        "report this",
-      );
+    const before = { wireBytes: 0, frames: 0, completed: 0 };
+    const ends: Ends = { setting, policy, sender, receiver, source, target, before };
+    for (let i = 0; i < warmup; i++) await deliverOne(world, ends);
+    for (const phase of phasesOf(setting)) {
+      if (setting.phases !== undefined) {
+        world.setLink(from.transport, phase.forward);
+        world.setLink(to.transport, phase.reverse);
+      }
+      for (let i = 0; i < phase.messages; i++) {
+        rows.set(await deliverOne(world, ends), done.messages * COLUMNS);
+        done.messages++;
+      }
     }
-    const wireBytes = here.wireBytesSent + there.wireBytesSent;
-    const frames = here.framesSent + there.framesSent;
-    const { completionNs, chunksRetransmitted, parityChunks, fallbacks } = sent;
-    const counts = [parityChunks, got.chunksRecovered, got.parityWasted, fallbacks];
-    return [completionNs, wireBytes, chunksRetransmitted, frames, 0, ...counts];
   } finally {
     from.close();
     to.close();
   }
+}
+
+async function deliverOne(world: EmulatedWorld, ends: Ends): Promise<number[]> {
+  const { setting, policy, sender, receiver, source, target, before } = ends;
+  const work = [
+    reliableReceive(receiver, target, policy),
+    reliableWrite(sender, source, policy),
+  ] as const;
+  const [got, sent] = await world.run(Promise.all(work));
+  const here = sender.counters();
+  const there = receiver.counters();
+  ends.before = {
+    wireBytes: here.wireBytesSent + there.wireBytesSent,
+    frames: here.framesSent + there.framesSent,
+    // The engine's own count beside what the sessions say: each chunk of the bitmap was completed once, by its packets
+    // or from parity, whose chunks have bits too.
+    completed: there.chunks + there.messages,
+  };
+  const chunks = Math.ceil(setting.bytes / setting.chunkBytes);
+  const completed = ends.before.completed - before.completed + got.chunksRecovered;
+  const parity = completed - chunks;
+  const isWhole = parity >= got.parityUsed && parity <= sent.parityChunks;
+  if (got.bytes !== setting.bytes || sent.chunks !== chunks || !isWhole) {
+    throw new SdrError(
+      "INTEGRITY",
+      `${completed} of ${chunks} chunks were completed`,
+      "report this",
+    );
+  }
+  const wireBytes = ends.before.wireBytes - before.wireBytes;
+  const frames = ends.before.frames - before.frames;
+  const { completionNs, chunksRetransmitted, parityChunks, fallbacks } = sent;
+  const counts = [parityChunks, got.chunksRecovered, got.parityWasted, fallbacks];
+  return [completionNs, wireBytes, chunksRetransmitted, frames, 0, ...counts];
 }
 
 /** The code of a failure's number. */

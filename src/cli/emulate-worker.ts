@@ -1,16 +1,19 @@
-/** A thread of `sdr emulate --jobs`: runs the blocks of trials that it is given. */
-import { parentPort, workerData } from "node:worker_threads";
-import { runTrials, type TrialSetting } from "./emulate-trial.ts";
+/** A thread of runJobs: does the parts of tasks that it is given, one at a time. */
+import { parentPort } from "node:worker_threads";
+import { runTask, type Task } from "./task.ts";
 
-export interface Block {
-  readonly policy: string;
+export interface Part {
+  /** Absent: the same as before. */
+  readonly task?: Task;
   readonly first: number;
   readonly count: number;
 }
 
-const setting = workerData as TrialSetting;
+let task: Task | undefined;
 
-parentPort?.on("message", async ({ policy, first, count }: Block) => {
-  const rows = await runTrials(setting, policy, first, count);
+parentPort?.on("message", async (part: Part) => {
+  task = part.task ?? task;
+  if (task === undefined) throw new Error("invariant broken: the first part brings its task");
+  const rows = await runTask(task, part.first, part.count);
   parentPort?.postMessage(rows, [rows.buffer as ArrayBuffer]);
 });

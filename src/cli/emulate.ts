@@ -15,6 +15,7 @@ import { interruptible, note, print, printJson } from "./terminal.ts";
 const TRIALS_MAX = 1_000_000;
 const JOBS_MAX = 256;
 const MESSAGE_BYTES_MAX = 2 ** 44;
+const WARMUP_MAX = 100_000;
 /** A link's text in the output; a longer one (a trace) is named as it was given. */
 const LINK_TEXT_MAX = 1000;
 
@@ -35,6 +36,7 @@ interface Texts {
   readonly policy?: string[];
   readonly trials: string;
   readonly seed: string;
+  readonly warmup: string;
   readonly jobs?: string;
   readonly packet: string;
   readonly chunk: string;
@@ -57,6 +59,7 @@ function read(given: Texts): Settings {
     seed: parseWhole("seed", given.seed, 0, 2 ** 53 - 1),
     forward,
     reverse,
+    warmup: parseWhole("warmup", given.warmup, 0, WARMUP_MAX),
   };
   const parsed = parsePolicies(given.policy ?? ["sr-rto", "sr-nack", "ec-mds"]);
   checkSetting(setting, parsed);
@@ -153,7 +156,7 @@ async function run(options: object): Promise<void> {
 }
 
 async function emulate(settings: Settings, signal: AbortSignal): Promise<void> {
-  const { setting, policies, trials, jobs, linkText, reverseText, json } = settings;
+  const { setting, policies, trials, linkText, reverseText, json } = settings;
   const { chunks, packets, idealNs, boundNs } = referenceLines(setting);
   const { bytes, forward, seed } = setting;
   if (!json) {
@@ -163,12 +166,7 @@ async function emulate(settings: Settings, signal: AbortSignal): Promise<void> {
     const bound = boundNs === null ? "none" : formatTime(boundNs);
     note(`lossless ${formatTime(idealNs)}, bound ${bound}, ${trials} trials, seed ${seed}`);
   }
-  const total = trials * policies.length;
-  const progress = new Progress({ label: "trials", total, format: String });
-  const onProgress = (done: number) => progress.update(done);
-  const rows = await runJobs(setting, { policies, trials, jobs, signal, onProgress }).finally(() =>
-    progress.end(),
-  );
+  const rows = await runAll(settings, signal);
   const results = policies.map((policy) =>
     resultOf(policy, rows.get(policy) as Float64Array, settings, idealNs),
   );
@@ -188,6 +186,26 @@ async function emulate(settings: Settings, signal: AbortSignal): Promise<void> {
   if (failure !== undefined) throw failure;
 }
 
+/** Rows of every policy's trials. */
+async function runAll(
+  { setting, policies, trials, jobs }: Settings,
+  signal: AbortSignal,
+): Promise<Map<string, Float64Array>> {
+  const rows: Float64Array[] = [];
+  const tasks = policies.map((policy) => ({ setting, policy, trials }));
+  using progress = new Progress({ label: "trials", total: trials * tasks.length, format: String });
+  let done = 0;
+  await runJobs(tasks, {
+    jobs,
+    signal,
+    onTrials: (_, count) => progress.update((done += count)),
+    onDone: (index, numbers) => {
+      rows[index] = numbers;
+    },
+  });
+  return new Map(policies.map((policy, index) => [policy, rows[index] as Float64Array]));
+}
+
 export function emulateCommand(): Command {
   return new Command("emulate")
     .description("completion times of one message over a link, in virtual time")
@@ -201,6 +219,7 @@ export function emulateCommand(): Command {
     )
     .option("--trials <number>", "messages sent, each in a world of its own", "1000")
     .option("--seed <number>", "all randomness comes from it", "1")
+    .option("--warmup <number>", "messages before the one that counts, in its connection", "0")
     .option("--jobs <number>", "threads (default: one a core); results do not depend on it")
     .option("--packet <size>", "payload of a packet", "4KiB")
     .option("--chunk <size>", "one bit of the bitmap, whole packets", "64KiB")
