@@ -13,6 +13,7 @@ Napi::Function WorldWrap::define(Napi::Env env) {
        InstanceMethod("linkCounters", &WorldWrap::link_counters), InstanceMethod("createQp", &WorldWrap::create_qp),
        InstanceMethod("connect", &WorldWrap::connect), InstanceMethod("nowNs", &WorldWrap::now),
        InstanceMethod("advance", &WorldWrap::advance), InstanceMethod("idle", &WorldWrap::idle),
+       InstanceMethod("recordPackets", &WorldWrap::record_packets), InstanceMethod("takeRecords", &WorldWrap::take_records),
        InstanceMethod("close", &WorldWrap::close)});
 }
 
@@ -83,6 +84,27 @@ Napi::Value WorldWrap::advance(const Napi::CallbackInfo& info) {
 
 Napi::Value WorldWrap::idle(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), native(info.Env()).idle());
+}
+
+Napi::Value WorldWrap::record_packets(const Napi::CallbackInfo& info) {
+  native(info.Env()).record_packets(whole32(info[0], "recordsMax"));
+  return info.Env().Undefined();
+}
+
+// Six numbers a record, as src/transport/native.ts says.
+Napi::Value WorldWrap::take_records(const Napi::CallbackInfo& info) {
+  const std::vector<PacketRecord> records = native(info.Env()).take_records();
+  auto array = Napi::Float64Array::New(info.Env(), 6 * records.size());
+  double* to = array.Data();
+  for (const PacketRecord& record : records) {
+    *to++ = static_cast<double>(record.depart_ns);
+    *to++ = static_cast<double>(record.arrive_ns);
+    *to++ = record.qp;
+    *to++ = static_cast<double>(record.kind);
+    *to++ = record.message;
+    *to++ = record.packet;
+  }
+  return array;
 }
 
 Napi::Value WorldWrap::close(const Napi::CallbackInfo& info) {

@@ -21,6 +21,8 @@ class WorldWrap : public Napi::ObjectWrap<WorldWrap> {
   Napi::Value connect(const Napi::CallbackInfo& info);
   Napi::Value now(const Napi::CallbackInfo& info);
   Napi::Value advance(const Napi::CallbackInfo& info);
+  Napi::Value record_packets(const Napi::CallbackInfo& info);
+  Napi::Value take_records(const Napi::CallbackInfo& info);
   Napi::Value idle(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 

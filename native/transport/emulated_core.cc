@@ -196,6 +196,7 @@ uint32_t Core::send_data(Qp& qp) {
   WorldLink& link = *links_[qp.link_];
   const Fate fate = link.link.offer(now_ns_, bytes, bytes, PacketKind::data);
   work.in_flight += fate.copies;
+  if (records_left_ > 0) record(fate, {.qp = qp.id_, .message = work.message, .packet = packet});
   launch_copies(link, fate, What::data, packet, index, qp.peer_);
   if (work.sent == work.packets) {
     qp.works_.pop();
@@ -215,8 +216,17 @@ void Core::send_control_body(Qp& qp, uint32_t body) {
   WorldLink& link = *links_[qp.link_];
   const Fate fate = link.link.offer(now_ns_, bytes, bytes, control.kind);
   control.references += fate.copies;
+  if (records_left_ > 0) record(fate, {.qp = qp.id_, .kind = control.kind});
   launch_copies(link, fate, What::control, 0, body, qp.peer_);
   release_control(body);
+}
+
+void Core::record(const Fate& fate, PacketRecord packet) {
+  packet.depart_ns = fate.depart_ns;
+  for (uint32_t copy = 0; copy < std::max(1u, fate.copies) && records_left_ > 0; copy++, records_left_--) {
+    packet.arrive_ns = copy < fate.copies ? fate.arrive_ns[copy] : -1;
+    records_.push_back(packet);
+  }
 }
 
 void Core::launch_copies(WorldLink& link, const Fate& fate, What what, uint32_t index,

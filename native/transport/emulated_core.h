@@ -2,7 +2,9 @@
 // thread.
 #pragma once
 
+#include <algorithm>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "link/serialiser.h"
@@ -130,6 +132,8 @@ class Core {
   EventQueue& events() { return events_; }
   const WorldLink& link(uint32_t index) const { return *links_[index]; }
   size_t link_count() const { return links_.size(); }
+  void record_packets(size_t records_max) { records_left_ = std::min(records_max, kPacketRecordsMax); }
+  std::vector<PacketRecord> take_records() { return std::exchange(records_, {}); }
 
  private:
   friend class Qp;
@@ -154,6 +158,7 @@ class Core {
   bool is_stalled() const { return in_flight_ >= kInFlightMax; }
   void launch_copies(WorldLink& link, const Fate& fate, What what, uint32_t index, uint32_t body,
                      uint32_t destination);
+  void record(const Fate& fate, PacketRecord packet);
   void add_flight(const Flight& flight);
   void next_flight_changed();
 
@@ -188,6 +193,8 @@ class Core {
   Pool<Work> works_;
   Pool<ControlBody> controls_;
   EventQueue events_;
+  size_t records_left_ = 0;  // packets still to be recorded
+  std::vector<PacketRecord> records_;
 };
 
 }  // namespace sdr::emulated

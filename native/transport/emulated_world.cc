@@ -35,5 +35,7 @@ int64_t EmulatedWorld::now_ns() const { return state_->core.now_ns(); }
 size_t EmulatedWorld::advance(int64_t limit_ns) { return state_->core.advance(limit_ns); }
 bool EmulatedWorld::idle() const { return state_->core.idle(); }
 EventQueue& EmulatedWorld::events() { return state_->core.events(); }
+void EmulatedWorld::record_packets(size_t records_max) { state_->core.record_packets(records_max); }
+std::vector<PacketRecord> EmulatedWorld::take_records() { return state_->core.take_records(); }
 
 }  // namespace sdr

@@ -4,7 +4,12 @@ export * from "../base/units.ts";
 export * from "../codec/index.ts";
 export * from "../link/profile.ts";
 export * from "../reliability/index.ts";
-export { EmulatedWorld, type EmulatedWorldOptions } from "../transport/emulated.ts";
+export {
+  EmulatedWorld,
+  type EmulatedWorldOptions,
+  PACKET_RECORDS_MAX,
+  type PacketRecord,
+} from "../transport/emulated.ts";
 export type { NativeCounters, NativeLinkCounters } from "../transport/native.ts";
 export type { Capabilities } from "../transport/transport.ts";
 export type { UdpTransportOptions } from "../transport/udp.ts";

@@ -4,8 +4,16 @@
  */
 import { randomUUID } from "node:crypto";
 import { check, SdrError } from "../base/errors.ts";
-import { checkLink, type LinkProfile } from "../link/profile.ts";
-import { addon, type NativeQp, type NativeQpConfig, type NativeWorld, STATUS } from "./native.ts";
+import { checkLink, type LinkProfile, PACKET_KINDS, type PacketKindName } from "../link/profile.ts";
+import {
+  addon,
+  type NativeQp,
+  type NativeQpConfig,
+  type NativeWorld,
+  PACKET_RECORD,
+  PACKET_RECORD_NUMBERS,
+  STATUS,
+} from "./native.ts";
 import {
   type Capabilities,
   checkSeed,
@@ -24,6 +32,23 @@ export interface EmulatedWorldOptions {
   /** How long progress of a receive may be held back to report several chunks at once. Default 10 µs. */
   readonly progressIntervalNs?: number;
 }
+
+/** What became of one packet, one copy of it, or one control datagram. */
+export interface PacketRecord {
+  /** Its last bit left the link's serialiser. */
+  readonly departNs: number;
+  /** Undefined: lost on the way. */
+  readonly arriveNs: number | undefined;
+  /** Tells the world's queue pairs apart: who sent it. */
+  readonly qp: number;
+  readonly kind: PacketKindName;
+  /** Of data: the message, and the packet's number in it; parity is numbered behind the chunks that were posted for. */
+  readonly message: number;
+  readonly packet: number;
+}
+
+/** Most packets that a world keeps records of at a time. */
+export const PACKET_RECORDS_MAX = 2 ** 22;
 
 /** Synchronous steps between two looks at whether user code waits; bounds how long `run` keeps the thread. */
 const STEPS_PER_TURN_MAX = 4096;
@@ -88,6 +113,36 @@ export class EmulatedWorld implements Disposable {
   setLink(transport: Transport, link: LinkProfile): void {
     checkLink(link);
     for (const qp of this.qps.values()) if (qp.transport === transport) qp.native.setLink(link);
+  }
+
+  /**
+   * Keeps records of the next packets on all links, at most `recordsMax` (0: no more), for takeRecords().
+   * Errors: INVALID_ARGUMENT, CLOSED.
+   */
+  recordPackets(recordsMax = PACKET_RECORDS_MAX): void {
+    check(
+      Number.isInteger(recordsMax) && recordsMax >= 0 && recordsMax <= PACKET_RECORDS_MAX,
+      `recordsMax ${recordsMax} is not valid`,
+      `use a whole number from 0 to ${PACKET_RECORDS_MAX}`,
+    );
+    this.native.recordPackets(recordsMax);
+  }
+
+  /** The records since the last call, in the order in which packets were offered to links. Errors: CLOSED. */
+  takeRecords(): PacketRecord[] {
+    const numbers = this.native.takeRecords();
+    return Array.from({ length: numbers.length / PACKET_RECORD_NUMBERS }, (_, index) => {
+      const at = (place: keyof typeof PACKET_RECORD) =>
+        numbers[index * PACKET_RECORD_NUMBERS + PACKET_RECORD[place]] as number;
+      return {
+        departNs: at("departNs"),
+        arriveNs: at("arriveNs") < 0 ? undefined : at("arriveNs"),
+        qp: at("qp"),
+        kind: PACKET_KINDS[at("kind")] ?? "other",
+        message: at("message"),
+        packet: at("packet"),
+      };
+    });
   }
 
   /**

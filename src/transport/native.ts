@@ -116,6 +116,17 @@ export interface NativeCounters {
   link: NativeLinkCounters;
 }
 
+/** Places in a packet's record. arriveNs is -1 for a packet that was lost; kind is an index of PACKET_KINDS. */
+export const PACKET_RECORD = {
+  departNs: 0,
+  arriveNs: 1,
+  qp: 2,
+  kind: 3,
+  message: 4,
+  packet: 5,
+} as const;
+export const PACKET_RECORD_NUMBERS = 6;
+
 /** Memory native code may touch; pins the ArrayBuffer while work refers to it. */
 export interface NativeRegion {
   readonly bytes: number;
@@ -203,6 +214,10 @@ export interface NativeWorld {
   /** Runs to the next event or to limitNs (Infinity allowed); drains events into `events`, returns how many. */
   advance(limitNs: number): number;
   idle(): boolean;
+  /** Keeps records of the next packets, at most 2^22; 0: no more. */
+  recordPackets(recordsMax: number): void;
+  /** The records since the last call: PACKET_RECORD numbers each. */
+  takeRecords(): Float64Array;
   readonly events: NativeEvents;
   close(): void;
 }

@@ -3,10 +3,21 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "sdr/transport.h"
 
 namespace sdr {
+
+// What became of one packet, or one copy of it, or one control datagram.
+struct PacketRecord {
+  int64_t depart_ns = 0;  // its last bit left the serialiser
+  int64_t arrive_ns = 0;  // -1: lost on the way
+  uint32_t qp = 0;        // that sent it
+  uint32_t message = 0, packet = 0;  // of data; parity packets are numbered behind the message's own
+  PacketKind kind = PacketKind::data;
+};
+inline constexpr size_t kPacketRecordsMax = 1 << 22;
 
 class EmulatedWorld {
  public:
@@ -33,6 +44,11 @@ class EmulatedWorld {
   // Whether any packet, work request or pending event is left.
   bool idle() const;
   EventQueue& events();
+
+  // Keeps a record of each of the next `records_max` packets (at most kPacketRecordsMax); 0: no more records.
+  void record_packets(size_t records_max);
+  // The records since the last call, by the time when each was offered to its link.
+  std::vector<PacketRecord> take_records();
 
  private:
   struct State;
