@@ -13,7 +13,8 @@ Napi::Function WorldWrap::define(Napi::Env env) {
        InstanceMethod("linkCounters", &WorldWrap::link_counters), InstanceMethod("createQp", &WorldWrap::create_qp),
        InstanceMethod("connect", &WorldWrap::connect), InstanceMethod("nowNs", &WorldWrap::now),
        InstanceMethod("advance", &WorldWrap::advance), InstanceMethod("idle", &WorldWrap::idle),
-       InstanceMethod("recordPackets", &WorldWrap::record_packets), InstanceMethod("takeRecords", &WorldWrap::take_records),
+       InstanceMethod("recordPackets", &WorldWrap::record_packets),
+       InstanceMethod("takeRecords", &WorldWrap::take_records),
        InstanceMethod("close", &WorldWrap::close)});
 }
 

@@ -78,7 +78,7 @@ const SLOTS_SEVERAL = 4;
 const GENERATIONS_SEVERAL = 4;
 
 /** Room for just these messages and their parity. */
-function attributes(setting: TrialSetting, policy: Policy): QueuePairAttributes {
+export function attributes(setting: TrialSetting, policy: Policy): QueuePairAttributes {
   const { bytes, packetBytes, chunkBytes, warmup = 0 } = setting;
   const chunks = Math.ceil(bytes / chunkBytes);
   const maxParityBytes = (policy.parityChunks?.(chunks) ?? 0) * chunkBytes;

@@ -153,8 +153,8 @@ export interface NativeQp {
   parityBits(bytes: number): number;
   /**
    * Makes missing data chunks, of the `count` chunks first, first + stride, ... (stride 1 when absent), from parity
-   * chunks [parityFirst, + m), counted from 0, in place, on the codec's threads. Settles on the JavaScript thread; rejects without memory or a thread for it. Status
-   * busy: not recoverable, nothing was done.
+   * chunks [parityFirst, + m), counted from 0, in place, on the codec's threads. Settles on the JavaScript thread;
+   * rejects without memory or a thread for it. Status busy: not recoverable, nothing was done.
    */
   recover(
     message: number,
@@ -289,8 +289,8 @@ export interface NativeCode {
     chunkBytes: number,
   ): Promise<number>;
   /**
-   * Encodes one block of a region: chunks `stride` apart (1 when absent), the first one at `offset`, the last one, which
-   * may be short, ending `bytes` behind that; at most k. Of the m parity chunks from parityOffset on, those of
+   * Encodes one block of a region: chunks `stride` apart (1 when absent), the first one at `offset`, the last one,
+   * which may be short, ending `bytes` behind that; at most k. Of the m parity chunks from parityOffset on, those of
    * [rowFirst, rowFirst + rowCount) are written, all when absent.
    */
   encodeBlock(

@@ -131,12 +131,12 @@ class QueuePair {
   // none).
   virtual sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                                   Parity parity = {}) = 0;
-  // Makes the missing ones of a block's data chunks from those present and its m parity chunks, in place, and completes
-  // them as if they had arrived. Any thread, for as long as this object lives; complete() and close() wait for it, after
-  // them it gives SDR_CLOSED. SDR_BUSY: not recoverable yet, or another call has some of these data chunks in hand (or,
-  // where the strides differ, chunks between them); nothing was touched. SDR_INVALID: the block is empty, has no stride
-  // or is not within what was posted and announced, or count > code.shape().k, or no length is known yet. A phantom
-  // receive is treated as if it had bytes. Nothing missing: SDR_OK, 0 chunks.
+  // Makes the missing ones of a block's data chunks from those present and its m parity chunks, in place, and
+  // completes them as if they had arrived. Any thread, for as long as this object lives; complete() and close() wait
+  // for it, after them it gives SDR_CLOSED. SDR_BUSY: not recoverable yet, or another call has some of these data
+  // chunks in hand (or, where the strides differ, chunks between them); nothing was touched. SDR_INVALID: the block is
+  // empty, has no stride or is not within what was posted and announced, or count > code.shape().k, or no length is
+  // known yet. A phantom receive is treated as if it had bytes. Nothing missing: SDR_OK, 0 chunks.
   virtual sdr_status recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
                              Recovered* recovered) = 0;
   virtual sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) = 0;
