@@ -8,8 +8,18 @@ import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } fr
 import { recvCommand } from "./recv.ts";
 import { sendCommand } from "./send.ts";
 import { printJson } from "./terminal.ts";
+import { traceCommand } from "./trace.ts";
 
 const DEBUG_VARIABLE = "SDR_DEBUG";
+
+/** In the order of the help text. */
+const COMMANDS: readonly (() => Command)[] = [
+  demoCommand,
+  sendCommand,
+  recvCommand,
+  emulateCommand,
+  traceCommand,
+];
 
 function version(): string {
   const file = new URL("../../package.json", import.meta.url);
@@ -24,9 +34,7 @@ function makeProgram(): Command {
       "after",
       "\nSizes: 128MiB, 1GB. Rates: 400gbit. Times: 25ms. Exit status: 0 ok, 1 failed, 2 usage.",
     );
-  for (const command of [demoCommand(), sendCommand(), recvCommand(), emulateCommand()]) {
-    program.addCommand(command.showHelpAfterError(false));
-  }
+  for (const make of COMMANDS) program.addCommand(make().showHelpAfterError(false));
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ outputError: () => {} });
   }
