@@ -300,3 +300,30 @@ export function meanLoss(link: LinkProfile, payloadBytes: number): number {
       return 0;
   }
 }
+
+/**
+ * Mean length of a run of lost packets, in packets of this payload; 0 when the loss model loses none, Infinity when a
+ * run never ends. As in meanLoss, a correlation of independent losses and drop rules are left aside.
+ */
+export function meanBurstPackets(link: LinkProfile, payloadBytes: number): number {
+  const lost = meanLoss(link, payloadBytes);
+  if (lost === 0) return 0;
+  if (link.loss === "trace") {
+    const trace = link.lossTrace ?? new Uint8Array();
+    // It repeats: its last packet comes before its first.
+    const begins = trace.reduce((count, bit, i) => {
+      const before = trace[i === 0 ? trace.length - 1 : i - 1];
+      return count + (bit !== 0 && before === 0 ? 1 : 0);
+    }, 0);
+    return (lost * trace.length) / begins;
+  }
+  if (link.loss !== "gilbert_elliott") return 1 / (1 - lost);
+  // As many runs as there are packets that arrive before one that does not.
+  const { geP = 0, geR = 0, geLossBad = 1, geLossGood = 0 } = link;
+  const bad = geP / (geP + geR);
+  const arrivesGood = (1 - bad) * (1 - geLossGood);
+  const arrivesBad = bad * (1 - geLossBad);
+  const thenGood = arrivesGood * (1 - geP) + arrivesBad * geR;
+  const thenBad = arrivesGood * geP + arrivesBad * (1 - geR);
+  return lost / (thenGood * geLossGood + thenBad * geLossBad);
+}

@@ -7,6 +7,7 @@ export interface NamedProfile {
   /** In the vocabulary of parseLink. */
   readonly text: string;
   readonly about: string;
+  /** Who measured it, up to the first colon or semicolon; then what, and what was chosen here. */
   readonly source: string;
 }
 
@@ -14,7 +15,9 @@ const SDR = "SDR-RDMA, SC'25, arXiv 2505.05366";
 const AZURE = "Azure network latency page, 2026-07: P95 round trip, halved; the rate is ours";
 const STARLINK = "Michel et al., A First Look at Starlink Performance, IMC'22";
 // A jitter would draw each packet's delay by itself and so reorder, which that path does not do.
-const STARLINK_CHOICE = "rates are ours; the median delay, without its slow variation";
+const STARLINK_CHOICE =
+  "rates are ours; the median delay, without its slow variation (15 s slots, handover spikes of 30 ms: Huston 2024)";
+const STARLINK_CHOICE_JITTER = "rates are ours";
 
 export const PROFILES: readonly NamedProfile[] = [
   {
@@ -53,21 +56,29 @@ export const PROFILES: readonly NamedProfile[] = [
     name: "private-optical",
     text: "rate 400gbit delay 12.5ms loss 1e-8",
     about: "leased optical path of 3750 km, loss before forward error correction",
-    source: "loss: Zhuo et al., SIGCOMM'17; rate and delay as wan-3750km",
+    source: `Zhuo et al., SIGCOMM'17, as cited by ${SDR}: loss; rate and delay as wan-3750km`,
   },
   {
     name: "uno-d1",
-    text: "rate 100gbit delay 1ms loss gemodel 0.00766% 20% 13%",
+    // The chain that gives these three probabilities, to the digits below; four of ten then has 2.7e-6. Uno draws the
+    // positions within a block evenly, a chain puts them closer together.
+    text: "rate 100gbit delay 1ms loss gemodel 0.00789019% 18.811% 12.18915%",
     about: "correlated loss: rare, but then several of ten packets",
     source:
-      "Uno, SC'25 artifact: of ten packets one lost 3.0e-4, two 7.5e-5, three 1.6e-5; " +
-      "fitted here (2.90e-4, 7.32e-5, 1.61e-5)",
+      "Uno, SC'25 artifact: of ten packets one lost 3.0e-4, two 7.5e-5, three 1.6e-5, as here; " +
+      "positions in a block differ; 2 ms round trip and 100 Gbit/s as in its figure 13",
   },
   {
     name: "starlink-idle",
     text: "rate 150mbit delay 25ms loss gemodel 0.02008% 5%",
     about: "satellite, down, otherwise idle: 0.40 % loss in bursts of 20 on average",
     source: `${STARLINK}: 50 ms median, 0.40 %, some bursts above 100; ${STARLINK_CHOICE}`,
+  },
+  {
+    name: "starlink-idle-jitter",
+    text: "rate 150mbit delay 25ms 5ms loss gemodel 0.02008% 5%",
+    about: "starlink-idle with its spread of delays; each packet draws its own, so they overtake",
+    source: `${STARLINK}: round trips of 40 to 60 ms, here taken as uniform; ${STARLINK_CHOICE_JITTER}`,
   },
   {
     name: "starlink-idle-up",
@@ -80,6 +91,15 @@ export const PROFILES: readonly NamedProfile[] = [
     text: "rate 150mbit delay 47.5ms loss gemodel 0.3962% 25%",
     about: "satellite, down, under load: 1.56 % loss, bursts of 4 on average",
     source: `${STARLINK}: 95 ms median, 1.56 %, 3 of 4 loss events several packets; ${STARLINK_CHOICE}`,
+  },
+  {
+    // Half of 95, 175 and 210 ms lie on a normal law's quantiles within 1 ms: 47.5 + 24.4 x (0, 1.645, 2.326).
+    name: "starlink-loaded-jitter",
+    text: "rate 150mbit delay 47.5ms 24.4ms distribution normal loss gemodel 0.3962% 25%",
+    about: "starlink-loaded with its spread of delays; each packet draws its own, so they overtake",
+    source:
+      `${STARLINK}: round trips of 95 ms median, 175 ms p95, 210 ms p99, fitted by a normal law; ` +
+      STARLINK_CHOICE_JITTER,
   },
   {
     name: "starlink-loaded-up",

@@ -1,5 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { findProfile, meanLoss, PROFILES, parseLink, rttNs } from "../../../src/link/profile.ts";
+import { delayQuantile } from "../../../src/link/fit-delay.ts";
+import {
+  findProfile,
+  meanBurstPackets,
+  meanLoss,
+  PROFILES,
+  parseLink,
+  rttNs,
+} from "../../../src/link/profile.ts";
 
 /** P(exactly n of `packets` consecutive packets lost), n = 0 .., for a chain in its steady state. */
 function lossesInBlock(p: number, r: number, lossBad: number, packets: number): number[] {
@@ -62,12 +70,38 @@ describe("the shipped profiles", () => {
     expect(loss("starlink-loaded-up")).toBeCloseTo(0.0196, 5);
   });
 
-  test("uno-d1 loses one, two and three of ten packets as often as measured, within 5 %", () => {
+  test("bursts are as long as published", () => {
+    const burst = (text: string) => meanBurstPackets(parseLink(text), 1024);
+    expect(burst("starlink-idle")).toBeCloseTo(20, 9);
+    expect(burst("starlink-loaded")).toBeCloseTo(4, 9);
+    // Three of four loss events have several packets: P(length > 1) = 1 - r.
+    expect(1 - parseLink("starlink-loaded").geR!).toBe(0.75);
+    expect(burst("wan-3750km")).toBeCloseTo(1, 4);
+    expect(burst("transatlantic")).toBe(0);
+    expect(burst("loss trace 0110100")).toBe(1.5);
+    expect(burst("loss trace 1011")).toBe(3);
+    expect(burst("loss gemodel 1% 100% 100% 0%")).toBe(1);
+    expect(burst("loss gemodel 5% 5% 50% 50%")).toBeCloseTo(2, 9);
+  });
+
+  test("a satellite's delays have the published quantiles", () => {
+    const { delayNs, jitterNs } = parseLink("starlink-loaded-jitter");
+    for (const [share, rttMs] of [
+      [0.5, 95],
+      [0.95, 175],
+      [0.99, 210],
+    ] as const) {
+      const oneWay = delayNs! + jitterNs! * delayQuantile("normal", share);
+      expect(Math.abs((2 * oneWay) / 1e6 - rttMs)).toBeLessThan(2);
+    }
+  });
+
+  test("uno-d1 loses one, two and three of ten packets as often as measured, within 0.01 %", () => {
     const { geP, geR, geLossBad } = parseLink("uno-d1");
     const block = lossesInBlock(geP!, geR!, geLossBad!, 10);
     expect(block.reduce((sum, p) => sum + p, 0)).toBeCloseTo(1, 12);
     for (const [lost, measured] of [3.0e-4, 7.5e-5, 1.6e-5].entries()) {
-      expect(Math.abs(block[lost + 1]! / measured - 1)).toBeLessThan(0.05);
+      expect(Math.abs(block[lost + 1]! / measured - 1)).toBeLessThan(1e-4);
     }
   });
 });
