@@ -13,6 +13,9 @@ const REORDER_FLOOR_FRACTION = 1 / 4;
 /** What was asked for is not asked for again sooner. */
 const ASK_AGAIN_FLOOR_NS = 6_250;
 
+/** Chunks a message: 2 TiB in chunks of 1 KiB. */
+export const CHUNKS_MAX = 2 ** 31;
+
 /** A message as the wire sees it. */
 export interface MessageShape {
   /** Chunks, the last of which may be short; 0 for an empty message. */
@@ -30,6 +33,7 @@ export interface MessageShape {
 /** Errors: INVALID_ARGUMENT for sizes, rates, times and losses that cannot be. */
 export function checkSetting(setting: Setting): void {
   const { bytes, packetBytes, chunkBytes, rateBps, packetOverheadBytes, rttNs } = setting;
+  const { controlLoss, loss } = setting;
   const whole = (name: string, value: number, least: number) =>
     check(
       Number.isSafeInteger(value) && value >= least,
@@ -39,14 +43,33 @@ export function checkSetting(setting: Setting): void {
   whole("bytes", bytes, 0);
   whole("packetBytes", packetBytes, 1);
   whole("chunkBytes", chunkBytes, packetBytes);
-  check(rateBps > 0, `rate ${rateBps} is out of range`, "give bit/s above 0, Infinity for no limit");
+  check(
+    chunkBytes % packetBytes === 0,
+    `chunkBytes ${chunkBytes} is no whole number of packets of ${packetBytes} B`,
+    "give a multiple of the packet size",
+  );
+  check(
+    Math.ceil(bytes / chunkBytes) <= CHUNKS_MAX,
+    `a message of ${bytes} B has too many chunks of ${chunkBytes} B`,
+    `give chunks so large that there are at most ${CHUNKS_MAX}`,
+  );
+  check(
+    rateBps > 0,
+    `rate ${rateBps} is out of range`,
+    "give bit/s above 0, Infinity for no limit",
+  );
   check(
     packetOverheadBytes > -packetBytes && packetOverheadBytes < Infinity,
     `packet overhead ${packetOverheadBytes} is out of range`,
     "give bytes, above those of a packet when negative",
   );
   check(rttNs >= 0 && rttNs < Infinity, `RTT ${rttNs} is out of range`, "give nanoseconds");
-  checkLoss(setting.loss);
+  check(
+    controlLoss >= 0 && controlLoss < 1,
+    `loss of control frames ${controlLoss} is out of range`,
+    "give 0 or more and less than 1",
+  );
+  checkLoss(loss);
 }
 
 /** How a message lies on the wire. */

@@ -10,6 +10,18 @@ export interface PacketLoss {
   readonly probability: number;
   /** Mean length of a run of lost packets; absent: they are lost independently, 1 / (1 - p). */
   readonly burstPackets?: number;
+  /** The chain behind the two above, where it is known; absent: bad spells of that length lose every packet. */
+  readonly spells?: LossSpells;
+}
+
+/** Gilbert and Elliott's chain of two states, a step a packet; the words of tc-netem's gemodel. All from 0 to 1. */
+export interface LossSpells {
+  /** From good to bad, and from bad to good. */
+  readonly enter: number;
+  readonly leave: number;
+  /** Loss in the bad and in the good state. */
+  readonly lossBad: number;
+  readonly lossGood: number;
 }
 
 /** One message over one path. */

@@ -1,0 +1,154 @@
+/**
+ * From the loss of packets to that of chunks: how likely a chunk is still incomplete after so many sends. Packets that
+ * arrived are kept, so a chunk of N packets is complete when each of them has come through in any of its sends. Losses
+ * in a row come from a chain of two states (Gilbert, Elliott); different sends of a chunk are far enough apart to meet
+ * independent ones. Probabilities are carried as logarithms of success, so that 1e-12 and 1e12 chunks go together.
+ */
+import { check } from "../base/errors.ts";
+import type { LossSpells, PacketLoss, Setting } from "./types.ts";
+
+/** So many sends of a chunk in bursts are computed; from there on each send helps as much as the last of them did. */
+const BURST_SENDS_MAX = 12;
+/** So many packets in a row are stepped through; by then the chain has long settled, and each adds the same. */
+const BURST_PACKETS_MAX = 512;
+
+/** Errors: INVALID_ARGUMENT for a probability that is none, or 1, and for bursts that cannot be. */
+export function checkLoss({ probability, burstPackets, spells }: PacketLoss): void {
+  check(
+    probability >= 0 && probability < 1,
+    `packet loss ${probability} is out of range`,
+    "give 0 or more and less than 1: what loses every packet delivers nothing",
+  );
+  check(
+    burstPackets === undefined || (burstPackets >= 1 && burstPackets < Infinity),
+    `bursts of ${burstPackets} packets are out of range`,
+    "give 1 or more",
+  );
+  if (spells === undefined) return;
+  const { enter, leave, lossBad, lossGood } = spells;
+  const isShare = (value: number) => value >= 0 && value <= 1;
+  check(
+    [enter, leave, lossBad, lossGood].every(isShare) && enter + leave > 0,
+    "the loss spells make no sense",
+    "give four probabilities from 0 to 1, one of the first two above 0",
+  );
+}
+
+/** The chain of two states behind a loss, undefined where packets are lost independently. */
+export function spellsOf({
+  probability,
+  burstPackets,
+  spells,
+}: PacketLoss): LossSpells | undefined {
+  if (probability === 0) return undefined;
+  if (spells !== undefined) return spells;
+  if (burstPackets === undefined) return undefined;
+  const leave = 1 / burstPackets;
+  const enter = (leave * probability) / (1 - probability);
+  // A chain that cannot lose so much in runs so short loses every packet outside them too.
+  return enter <= 1 ? { enter, leave, lossBad: 1, lossGood: 0 } : undefined;
+}
+
+/** Packets of a chunk that is whole. */
+export function packetsPerChunk({ packetBytes, chunkBytes }: Setting): number {
+  return Math.max(1, Math.ceil(chunkBytes / packetBytes));
+}
+
+/**
+ * ln of the probability that `packets` packets in a row have each come through in at least one of `sends` sends.
+ * 0 sends: -Infinity. Precise however near to 0.
+ */
+export function logComplete(loss: PacketLoss, packets: number, sends: number): number {
+  if (packets <= 0) return 0;
+  if (sends <= 0) return -Infinity;
+  if (loss.probability === 0) return 0;
+  const spells = spellsOf(loss);
+  if (spells === undefined) return packets * Math.log1p(-(loss.probability ** sends));
+  if (sends <= BURST_SENDS_MAX) return logCompleteInSpells(spells, packets, sends);
+  const last = -Math.expm1(logCompleteInSpells(spells, packets, BURST_SENDS_MAX));
+  const before = -Math.expm1(logCompleteInSpells(spells, packets, BURST_SENDS_MAX - 1));
+  const ratio = before > 0 ? Math.min(1, last / before) : 0;
+  return Math.log1p(-(last * ratio ** (sends - BURST_SENDS_MAX)));
+}
+
+/** The same as the probability that something is missing. */
+export function incompleteAfter(loss: PacketLoss, packets: number, sends: number): number {
+  return -Math.expm1(logComplete(loss, packets, sends));
+}
+
+/** Share of whole chunks of which a packet is lost, P. */
+export function chunkLoss(setting: Setting): number {
+  return incompleteAfter(setting.loss, packetsPerChunk(setting), 1);
+}
+
+/**
+ * What one chunk of many contributes to ln of the probability that all are complete: of chunk after chunk given the one
+ * before, so that runs of losses that reach several chunks count about once. That of the chunk alone where packets are
+ * lost independently.
+ */
+export function logCompleteEach(loss: PacketLoss, packets: number, sends: number): number {
+  if (spellsOf(loss) === undefined || sends <= 0) return logComplete(loss, packets, sends);
+  return logComplete(loss, 2 * packets, sends) - logComplete(loss, packets, sends);
+}
+
+/**
+ * The sends go through copies of the chain side by side; their state is how many copies are in a bad spell. A packet
+ * comes through unless all copies lose it. Works with what is missing, 1 - product, to keep its digits: the vector holds
+ * the weights of states after packets that came through, `missing` what was taken off them.
+ */
+function logCompleteInSpells(spells: LossSpells, packets: number, sends: number): number {
+  if (packets > BURST_PACKETS_MAX) {
+    const all = logCompleteInSpells(spells, BURST_PACKETS_MAX, sends);
+    const half = logCompleteInSpells(spells, BURST_PACKETS_MAX / 2, sends);
+    const each = (all - half) / (BURST_PACKETS_MAX / 2);
+    return all + each * (packets - BURST_PACKETS_MAX);
+  }
+  const { enter, leave, lossBad, lossGood } = spells;
+  const bad = enter / (enter + leave);
+  const lost = (copiesBad: number) => lossBad ** copiesBad * lossGood ** (sends - copiesBad);
+  const step = stepMatrix(enter, leave, sends);
+  let weights = binomialRow(sends, bad);
+  let missing = 0;
+  for (let packet = 0; packet < packets; packet++) {
+    if (packet > 0) weights = times(weights, step);
+    for (const [copies, weight] of weights.entries()) {
+      const taken = weight * lost(copies);
+      missing += taken;
+      weights[copies] = weight - taken;
+    }
+  }
+  return Math.log1p(-Math.min(1, missing));
+}
+
+/** Probabilities of 0..count successes. */
+function binomialRow(count: number, probability: number): Float64Array {
+  let row = Float64Array.of(1);
+  for (let i = 0; i < count; i++) {
+    const next = new Float64Array(row.length + 1);
+    for (const [k, share] of row.entries()) {
+      next[k]! += share * (1 - probability);
+      next[k + 1]! += share * probability;
+    }
+    row = next;
+  }
+  return row;
+}
+
+/** From how many copies in a bad spell to how many: those that stay, and those that come in. */
+function stepMatrix(enter: number, leave: number, copies: number): Float64Array[] {
+  return Array.from({ length: copies + 1 }, (_, from) => {
+    const stay = binomialRow(from, 1 - leave);
+    const come = binomialRow(copies - from, enter);
+    const row = new Float64Array(copies + 1);
+    for (const [a, share] of stay.entries())
+      for (const [b, other] of come.entries()) row[a + b]! += share * other;
+    return row;
+  });
+}
+
+function times(row: Float64Array, matrix: readonly Float64Array[]): Float64Array {
+  const result = new Float64Array(row.length);
+  for (const [from, weight] of row.entries())
+    for (const [to, share] of matrix[from]!.entries()) result[to]! += weight * share;
+  return result;
+}

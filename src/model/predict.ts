@@ -1,0 +1,45 @@
+/** A scheme's completion time on a setting, from formulas: what the planner, experiments and the command line ask. */
+import { SdrError } from "../base/errors.ts";
+import { predictBound, predictIdeal } from "./bounds.ts";
+import { checkScheme } from "./scheme.ts";
+import { predictSelectiveRepeat } from "./selective-repeat.ts";
+import { checkSetting } from "./timing.ts";
+import type { Prediction, Scheme, Setting } from "./types.ts";
+
+export interface PredictOptions {
+  /**
+   * The paper's form where it differs from what our policies do: for long messages it is only a lower bound, because
+   * repairs take no part of the wire.
+   */
+  readonly paper?: boolean;
+}
+
+/**
+ * The completion time of one message, from first injection to the sender's learning that all is delivered. Work does
+ * not depend on the number of chunks. `exact` says whether it is the distribution itself or an approximation or bound.
+ * Formulas: paper section 5. Errors: INVALID_ARGUMENT for a setting or scheme that cannot be; UNSUPPORTED for chunk
+ * loss so near to 1 that nothing is delivered in any time worth naming.
+ */
+export function predict(
+  scheme: Scheme,
+  setting: Setting,
+  options: PredictOptions = {},
+): Prediction {
+  checkSetting(setting);
+  checkScheme(scheme);
+  switch (scheme.kind) {
+    case "ideal":
+      return predictIdeal(setting);
+    case "bound":
+      return predictBound(setting);
+    case "sr-rto":
+    case "sr-nack":
+      return predictSelectiveRepeat(scheme, setting, options);
+    default:
+      throw new SdrError(
+        "UNSUPPORTED",
+        `there is no model of ${scheme.kind} yet`,
+        "use another scheme",
+      );
+  }
+}
