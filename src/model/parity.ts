@@ -36,7 +36,9 @@ const BURST_TOLERANCE = 0.05;
 /** Expected time is not worth buying with more parity below this part of the ideal completion time. */
 const MEAN_TOLERANCE = 5e-4;
 /** Of a block that parity did not save: round trips until it is repaired, with the wait for stragglers. */
-const REPAIR_RTTS = 1.25;
+export const REPAIR_RTTS = 1.25;
+/** Share of messages that wait for a repair below which one parity chunk more saves less than the one before. */
+const FEW = 0.1;
 /** Most chunks in one binomial. */
 const CHUNKS_MAX = 1024;
 /** What no longer adds to a sum. */
@@ -102,7 +104,7 @@ export function blockFailure(k: number, parity: number, loss: RunLoss, interleav
 }
 
 /** Least whole number from `least` to `most` for which `holds`, which stays true once it is; else `most`. */
-function leastWhole(least: number, most: number, holds: (value: number) => boolean): number {
+export function leastWhole(least: number, most: number, holds: (value: number) => boolean): number {
   let low = least;
   let high = most;
   while (low < high) {
@@ -181,14 +183,17 @@ export function hybridShape(chunkCount: number, view: PathView, target: number):
   const least = leastWhole(0, rows, (m) => blockFailure(k, m, worst, interleave) <= each);
   const stepNs = blocks * chunkNs;
   const worthNs = Math.max(stepNs, MEAN_TOLERANCE * (chunkCount * chunkNs + rttNs));
-  const costNs = (m: number) =>
+  const waitNs = (m: number) =>
     REPAIR_RTTS * rttNs * Math.min(1, blocks * blockFailure(k, m, expected, interleave));
-  let parity = least;
-  // The cost falls ever more slowly: the first step that is not worth its price ends the search.
-  for (let nowNs = costNs(parity); parity < rows; parity++) {
-    const nextNs = costNs(parity + 1);
+  // Where most messages wait, parity hardly helps; from where few do, the wait falls ever more slowly, and the first
+  // step that is not worth its price ends the search.
+  const few = (m: number) => blocks * blockFailure(k, m, expected, interleave) <= FEW;
+  let parity = leastWhole(least, rows, few);
+  for (let nowNs = waitNs(parity); parity < rows; parity++) {
+    const nextNs = waitNs(parity + 1);
     if (nowNs - nextNs <= worthNs) break;
     nowNs = nextNs;
   }
+  if (waitNs(least) - waitNs(parity) <= worthNs * (parity - least)) parity = least;
   return { k, rows, parity, interleave };
 }
