@@ -42,6 +42,7 @@ export interface Candidate {
 
 export interface RunLengthBin {
   readonly from: number;
+  /** The last bin has all that is longer, too. */
   readonly to: number;
   /** Runs of lost packets of such a length, and how many the model expects. */
   readonly observed: number;
@@ -197,7 +198,7 @@ function compareRuns(
       while (at < total && ascending[at] === length) at++;
       distance = Math.max(distance, Math.abs(at / total - (1 - tail(length + 1))));
     }
-    const expected = total * (tail(from) - tail(to + 1));
+    const expected = total * (tail(from) - (to < longest ? tail(to + 1) : 0));
     bins.push({ from, to, observed: at - first, expected });
   }
   return { bins, distance };
