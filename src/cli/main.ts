@@ -5,6 +5,7 @@ import { Command, CommanderError } from "commander";
 import { demoCommand } from "./demo.ts";
 import { emulateCommand } from "./emulate.ts";
 import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } from "./failure.ts";
+import { linksCommand } from "./links.ts";
 import { recvCommand } from "./recv.ts";
 import { sendCommand } from "./send.ts";
 import { printJson } from "./terminal.ts";
@@ -19,6 +20,7 @@ const COMMANDS: readonly (() => Command)[] = [
   recvCommand,
   emulateCommand,
   traceCommand,
+  linksCommand,
 ];
 
 function version(): string {
