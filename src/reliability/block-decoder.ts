@@ -1,7 +1,7 @@
 /**
  * The receiver's account of blocks: what is present of each in the two live bitmaps, which can be decoded, and what
- * came of it. Work is proportional to what changed: words are compared with a saved copy, those of blocks with data
- * missing, up to a little beyond the highest chunk seen.
+ * came of it. Work is proportional to what changed: words are compared with a saved copy, those with chunks missing or
+ * of blocks with data missing, up to a little beyond the highest chunk seen.
  */
 import { ChunkBitmap } from "./bitmap.ts";
 import type { BlockLayout } from "./block-layout.ts";
@@ -18,40 +18,35 @@ const GIVEN = 2;
 const OVER = 4;
 
 /**
- * A saved copy of a live bitmap whose chunks come in blocks of `blockChunks`, the last one perhaps short. Words of
- * which all blocks are closed are not looked at any more.
+ * A saved copy of a live bitmap. Each of its words is looked at for as long as something in it is open: so many of
+ * whatever the owner counts, and releases.
  */
 class Seen {
   private readonly chunkCount: number;
-  private readonly blockChunks: number;
   private readonly words: Uint32Array;
-  /** Open blocks that have chunks in each word. */
-  private readonly openBlocks: Uint8Array;
+  private readonly open: Uint8Array;
   /** For each word a later one, or itself: following them ends at the first word from there on that is open. */
   private readonly next: Uint32Array;
   private highestWord = -1;
 
-  constructor(chunkCount: number, blockChunks: number) {
+  constructor(chunkCount: number, openIn: (firstChunk: number, lastChunk: number) => number) {
     const wordCount = (chunkCount + 31) >>> 5;
     this.chunkCount = chunkCount;
-    this.blockChunks = blockChunks;
     this.words = new Uint32Array(wordCount);
     this.next = new Uint32Array(wordCount + 1).map((_, word) => word);
-    this.openBlocks = new Uint8Array(wordCount).map((_, word) => {
-      const last = Math.min(32 * word + 31, chunkCount - 1);
-      return Math.floor(last / blockChunks) - Math.floor((32 * word) / blockChunks) + 1;
-    });
+    this.open = new Uint8Array(wordCount).map((_, word) =>
+      openIn(32 * word, Math.min(32 * word + 31, chunkCount - 1)),
+    );
   }
 
   has(chunk: number): boolean {
     return ((this.words[chunk >>> 5] as number) & (1 << (chunk & 31))) !== 0;
   }
 
-  close(block: number): void {
-    const first = block * this.blockChunks;
-    const last = Math.min(first + this.blockChunks, this.chunkCount) - 1;
-    for (let word = first >>> 5; word <= last >>> 5; word++)
-      if (--(this.openBlocks[word] as number) === 0) this.next[word] = word + 1;
+  /** One of what is open in the words of these chunks is over. */
+  release(firstChunk: number, lastChunk: number): void {
+    for (let word = firstChunk >>> 5; word <= lastChunk >>> 5; word++)
+      if (--(this.open[word] as number) === 0) this.next[word] = word + 1;
   }
 
   /** The first open word at or after `word`, or the number of words. */
@@ -65,11 +60,19 @@ class Seen {
     return at;
   }
 
-  /** Tells `onChunk` of each chunk of an open word that is in `live` and was not seen yet. */
-  update(live: ChunkBitmap, lookaheadWords: number, onChunk: (chunk: number) => void): void {
+  /**
+   * Tells `onChunk` of each chunk of an open word that is in `live` and was not seen yet: looks a little beyond the
+   * highest chunk seen, and as far as chunk `upTo`.
+   */
+  update(
+    live: ChunkBitmap,
+    upTo: number,
+    lookaheadWords: number,
+    onChunk: (chunk: number) => void,
+  ): void {
     const { words, chunkCount } = this;
     const all = Math.min(words.length, live.words.length);
-    let end = Math.min(all, this.highestWord + 1 + lookaheadWords);
+    let end = Math.min(all, Math.max((upTo + 31) >>> 5, this.highestWord + 1 + lookaheadWords));
     for (let index = this.firstOpen(0); index < end; index = this.firstOpen(index + 1)) {
       const word = live.words[index] as number;
       const known = words[index] as number;
@@ -77,7 +80,7 @@ class Seen {
       words[index] = known | word;
       if (index > this.highestWord) {
         this.highestWord = index;
-        end = Math.min(all, index + 1 + lookaheadWords);
+        end = Math.min(all, Math.max(end, index + 1 + lookaheadWords));
       }
       for (let fresh = word & ~known; fresh !== 0; fresh &= fresh - 1) {
         const chunk = (index << 5) + 31 - Math.clz32(fresh & -fresh);
@@ -106,6 +109,9 @@ export class BlockDecoder {
   /** Data chunks missing, and parity chunks present, of each block. */
   private readonly missing: Uint8Array;
   private readonly present: Uint8Array;
+  /** Blocks of which data was seen are below this one; parity of those that take turns with it is below `parityEnd`. */
+  private seenEndBlock = 0;
+  private parityEnd = 0;
   /** Known when the message is over. */
   private parityArrived = 0;
   /** Blocks to decode, in the order in which they became recoverable; each at most once. */
@@ -121,8 +127,10 @@ export class BlockDecoder {
   constructor(layout: BlockLayout) {
     const { blockCount, chunkCount, code } = layout;
     this.layout = layout;
-    this.data = new Seen(chunkCount, code.k);
-    this.parity = new Seen(blockCount * code.m, code.m);
+    this.data = new Seen(chunkCount, (first, last) => last - first + 1);
+    const blockOf = (parity: number) => Math.floor(parity / code.m);
+    const blocksIn = (first: number, last: number) => blockOf(last) - blockOf(first) + 1;
+    this.parity = new Seen(blockCount * code.m, blocksIn);
     this.flags = new Uint8Array(blockCount);
     this.missing = new Uint8Array(blockCount).map((_, block) => layout.dataCount(block));
     this.present = new Uint8Array(blockCount);
@@ -156,17 +164,24 @@ export class BlockDecoder {
     const { bitmap, parityBitmap, layout } = this;
     if (bitmap === undefined) return;
     this.nowNs = nowNs;
-    this.data.update(bitmap, lookaheadWords, this.onData);
-    if (parityBitmap !== undefined) this.parity.update(parityBitmap, lookaheadWords, this.onParity);
+    this.data.update(bitmap, 0, lookaheadWords, this.onData);
+    if (parityBitmap !== undefined)
+      this.parity.update(parityBitmap, this.parityEnd, lookaheadWords, this.onParity);
     while (this.firstOpen < layout.blockCount && this.missing[this.firstOpen] === 0)
       this.firstOpen++;
   }
 
   private handleData(chunk: number): void {
-    const block = this.layout.blockOf(chunk);
+    const { layout } = this;
+    const block = layout.blockOf(chunk);
+    if (block >= this.seenEndBlock) {
+      this.seenEndBlock = block + 1;
+      this.parityEnd = (block + layout.stride(block)) * layout.code.m;
+    }
+    this.data.release(chunk, chunk);
     if (--(this.missing[block] as number) === 0) {
-      this.data.close(block);
-      this.parity.close(block);
+      const { m } = layout.code;
+      this.parity.release(block * m, block * m + m - 1);
     }
     this.note(block);
   }
@@ -191,11 +206,10 @@ export class BlockDecoder {
     const { layout, data, parity, groupSeen } = this;
     const { kind, m } = layout.code;
     if (kind === "mds") return true;
-    const first = layout.dataFirst(block);
-    const count = layout.dataCount(block);
+    const { first, count, stride = 1 } = layout.task(block);
     groupSeen.fill(0);
     for (let i = 0; i < count; i++) {
-      if (data.has(first + i)) continue;
+      if (data.has(first + i * stride)) continue;
       const group = i % m;
       if (groupSeen[group] === 1 || !parity.has(block * m + group)) return false;
       groupSeen[group] = 1;
@@ -236,6 +250,12 @@ export class BlockDecoder {
   isStuck(block: number): boolean {
     const flags = this.flags[block] as number;
     return this.missing[block] !== 0 && ((flags & OFFERED) === 0 || (flags & OVER) !== 0);
+  }
+
+  /** Chunks of any kind that a stuck block lacks until it can be decoded; 0 when a decode failed all the same. */
+  lacking(block: number): number {
+    if (((this.flags[block] as number) & OVER) !== 0) return 0;
+    return (this.missing[block] as number) - (this.present[block] as number);
   }
 
   isMissing(chunk: number): boolean {

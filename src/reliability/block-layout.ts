@@ -1,7 +1,11 @@
 /**
- * How a message's chunks fall into the blocks of an erasure code (paper section 4.1): block b has the data chunks
- * [b k, b k + k), the last one what is left, and the parity chunks [b m, b m + m). Chunks that a short block does not
- * have count as zeros. Of modulo groups only those that have a data chunk have a parity chunk worth sending.
+ * How a message's chunks fall into the blocks of an erasure code (paper section 4.1), and which parity is a block's.
+ * Block b has the data chunks [b k, b k + k), the last one what is left, and the parity chunks [b m, b m + m). Chunks
+ * that a short block does not have count as zeros. Of modulo groups only those that have a data chunk have a parity
+ * chunk worth sending.
+ *
+ * With `interleave` D above 1, the D blocks of a group, the last one perhaps of fewer, take turns: of the group's
+ * chunks, which are contiguous, the i-th is one of its (i mod D)-th block. So a run of lost chunks falls on as many.
  */
 import { check } from "../base/errors.ts";
 import type { CodeShape, CodingTask } from "./policy.ts";
@@ -31,29 +35,56 @@ export class BlockLayout {
   readonly code: CodeShape;
   readonly chunkCount: number;
   readonly blockCount: number;
+  readonly interleave: number;
+  private readonly groupChunks: number;
 
-  constructor(code: CodeShape, chunkCount: number) {
+  constructor(code: CodeShape, chunkCount: number, interleave = 1) {
     this.code = code;
     this.chunkCount = chunkCount;
     this.blockCount = Math.ceil(chunkCount / code.k);
+    this.interleave = interleave;
+    this.groupChunks = interleave * code.k;
   }
 
   /** The block of a data chunk. */
   blockOf(chunk: number): number {
-    return Math.floor(chunk / this.code.k);
+    if (this.interleave === 1) return Math.floor(chunk / this.code.k);
+    const group = Math.floor(chunk / this.groupChunks);
+    const block = group * this.interleave;
+    return block + ((chunk - group * this.groupChunks) % this.stride(block));
   }
 
-  /** The first data chunk of a block, and of the block behind it; the message's end for blocks beyond it. */
+  /** From a data chunk of the block to its next: the blocks of its group. */
+  stride(block: number): number {
+    return Math.min(this.interleave, this.blockCount - (block - (block % this.interleave)));
+  }
+
+  private groupFirst(block: number): number {
+    return Math.floor(block / this.interleave) * this.groupChunks;
+  }
+
+  /** The block's first data chunk; the message's end for blocks beyond it. */
   dataFirst(block: number): number {
-    return Math.min(block * this.code.k, this.chunkCount);
+    const first = this.groupFirst(block) + (block % this.interleave);
+    return block >= this.blockCount ? this.chunkCount : first;
   }
 
+  /** The end of its group: all the block's data chunks are below. Without interleaving it has no others from its first. */
   dataEnd(block: number): number {
-    return this.dataFirst(block + 1);
+    return Math.min(this.groupFirst(block) + this.groupChunks, this.chunkCount);
   }
 
   dataCount(block: number): number {
-    return this.dataEnd(block) - this.dataFirst(block);
+    return this.dataCountFrom(block, 0);
+  }
+
+  /** The block's data chunks that are not below chunk `from`. */
+  dataCountFrom(block: number, from: number): number {
+    const first = this.dataFirst(block);
+    const end = this.dataEnd(block);
+    const stride = this.stride(block);
+    const all = Math.max(0, Math.ceil((end - first) / stride));
+    return Math.max(0, all - Math.max(0, Math.ceil((from - first) / stride)));
   }
 
   /** Parity chunks of a block that are worth sending: the first so many of its m. */
@@ -62,9 +93,16 @@ export class BlockLayout {
     return kind === "mds" ? m : Math.min(m, this.dataCount(block));
   }
 
-  task(block: number): CodingTask {
+  task(block: number, rows?: CodingTask["rows"]): CodingTask {
     const { code } = this;
-    const first = this.dataFirst(block);
-    return { code, first, count: this.dataCount(block), parityFirst: block * code.m };
+    const stride = this.stride(block);
+    return {
+      code,
+      first: this.dataFirst(block),
+      count: this.dataCount(block),
+      parityFirst: block * code.m,
+      ...(stride === 1 ? {} : { stride }),
+      ...(rows === undefined ? {} : { rows }),
+    };
   }
 }

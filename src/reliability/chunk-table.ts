@@ -60,8 +60,16 @@ export class ChunkTable {
   private repairHead = 0;
   private repairCount = 0;
 
-  constructor(chunkCount: number, windowChunks: number) {
+  private readonly onAcknowledged: ((chunk: number) => void) | undefined;
+
+  /** `onAcknowledged` is told of each chunk once. */
+  constructor(
+    chunkCount: number,
+    windowChunks: number,
+    onAcknowledged?: (chunk: number) => void,
+  ) {
     this.chunkCount = chunkCount;
+    this.onAcknowledged = onAcknowledged;
     this.windowChunks = Math.max(1, windowChunks);
     this.flags = new Uint8Array(chunkCount);
     this.sends = new Uint16Array(chunkCount);
@@ -86,6 +94,11 @@ export class ChunkTable {
   get freshRoom(): number {
     const room = this.windowChunks - (this.fresh - this.acknowledged);
     return Math.max(0, Math.min(room, this.chunkCount - this.fresh));
+  }
+
+  /** Chunks that await repair, counted as hasRepairs does. */
+  get repairsWaiting(): number {
+    return this.repairCount;
   }
 
   handOutRepairs(maxChunks: number): ChunkRange | undefined {
@@ -162,6 +175,7 @@ export class ChunkTable {
     if ((flags & ACKED) !== 0) return;
     this.flags[chunk] = flags | ACKED;
     this.acknowledged++;
+    this.onAcknowledged?.(chunk);
     // Guarded is what is neither on its way to the transport nor waiting for repair.
     if ((flags & (OUT | QUEUED)) === 0) this.unguard(chunk);
   }

@@ -43,11 +43,31 @@ const ASKED_TWICE = -Infinity;
 export interface GapDetectorOptions {
   /** The reordering window's start, in least RTTs. */
   readonly reorderRtts: number;
+  /** Whether silence behind the highest completed chunk is a sign of loss; default true. */
+  readonly watchesTail?: boolean;
+  /** Whether a chunk that filled a gap was made from others: then it teaches nothing. */
+  readonly isMade?: (chunk: number) => boolean;
+  /** Told of chunks that count as lost, and of those that were only late after all. */
+  readonly onLost?: (chunk: number) => void;
+  readonly onLate?: (chunk: number) => void;
+}
+
+/** The least time that a gap lasts before it counts as lost: the path's, and what timers are good for. */
+export function reorderWindowMinNs(params: SessionParams, reorderRtts: number): number {
+  const { path, rtoFloorNs } = params;
+  return Math.max(
+    1,
+    Math.ceil(path.rttMinNs * reorderRtts),
+    Math.ceil(Math.min(rtoFloorNs, path.rttMinNs) * REORDER_FLOOR_FRACTION),
+  );
 }
 
 export class GapDetector implements LossDetector {
   private readonly params: SessionParams;
-  private readonly tail: TailWatch;
+  /** Only chunks below are asked for; gaps above teach how late chunks may be. */
+  asksBelow = Infinity;
+  private readonly options: GapDetectorOptions;
+  private readonly tail: TailWatch | undefined;
   private readonly windowMinNs: number;
   private reorderNs = 0;
   /** Missing chunks below the highest completed one, ascending; when each was noticed and last asked for. */
@@ -60,14 +80,10 @@ export class GapDetector implements LossDetector {
   private readonly asks: AskList;
 
   constructor(params: SessionParams, options: GapDetectorOptions) {
-    const { path, rtoFloorNs } = params;
     this.params = params;
-    this.windowMinNs = Math.max(
-      1,
-      Math.ceil(path.rttMinNs * options.reorderRtts),
-      Math.ceil(Math.min(rtoFloorNs, path.rttMinNs) * REORDER_FLOOR_FRACTION),
-    );
-    this.tail = new TailWatch(params);
+    this.options = options;
+    this.windowMinNs = reorderWindowMinNs(params, options.reorderRtts);
+    this.tail = options.watchesTail === false ? undefined : new TailWatch(params);
     this.asks = new AskList(params.frameBytesMax);
   }
 
@@ -110,7 +126,7 @@ export class GapDetector implements LossDetector {
   }
 
   handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): boolean {
-    this.tail.handleProgress(front.highest, nowNs, this.windowNs);
+    this.tail?.handleProgress(front.highest, nowNs, this.windowNs);
     const restNs = Math.max(GAP_SCAN_MIN_NS, this.grainNs);
     if (this.gaps > 0 && nowNs >= this.scannedNs + restNs) this.scan(bitmap, nowNs);
     this.checkTail(front, nowNs);
@@ -137,14 +153,16 @@ export class GapDetector implements LossDetector {
       if (bitmap.has(chunk)) {
         // Whether it was asked for or not: sooner than a repair, so it was on its way all the time.
         const early = asked === NOT_ASKED || nowNs < asked + repairNs;
-        if (early && noticed !== ASKED_TWICE) this.learn(nowNs - noticed);
+        if (early && noticed !== ASKED_TWICE) this.handleLate(chunk, noticed, asked, nowNs);
         continue;
       }
-      const chunkDueNs = asked === NOT_ASKED ? noticed + this.windowNs : asked + askAgainNs;
+      let chunkDueNs = asked === NOT_ASKED ? noticed + this.windowNs : asked + askAgainNs;
+      if (chunk >= this.asksBelow) chunkDueNs = Infinity;
       if (nowNs + grainNs >= chunkDueNs) {
         this.asks.add(chunk, 1);
         // Soon after the second asking, it may well be the first one's repair that comes.
         if (asked !== NOT_ASKED) noticed = ASKED_TWICE;
+        else this.options.onLost?.(chunk);
         asked = nowNs;
       }
       this.chunks[kept] = chunk;
@@ -158,11 +176,18 @@ export class GapDetector implements LossDetector {
     this.dueNs = dueNs;
   }
 
+  private handleLate(chunk: number, noticedNs: number, askedNs: number, nowNs: number): void {
+    if (this.options.isMade?.(chunk) === true) return;
+    this.learn(nowNs - noticedNs);
+    if (askedNs !== NOT_ASKED) this.options.onLate?.(chunk);
+  }
+
   private learn(extentNs: number): void {
     this.reorderNs = Math.max(this.reorderNs, Math.ceil(extentNs * REORDER_MARGIN));
   }
 
   private checkTail(front: Frontier, nowNs: number): void {
+    if (this.tail === undefined) return;
     const first = front.highest + 1;
     const count = front.chunkCount - first;
     this.tail.armed = count > 0;
@@ -175,7 +200,7 @@ export class GapDetector implements LossDetector {
 
   nextTimeoutNs(): number {
     const gapNs = this.gaps > 0 ? this.dueNs : Infinity;
-    return Math.min(gapNs, this.tail.nextTimeoutNs(this.windowNs));
+    return Math.min(gapNs, this.tail?.nextTimeoutNs(this.windowNs) ?? Infinity);
   }
 }
 
