@@ -1,22 +1,25 @@
 /**
  * Chunk loss of one direction, from what bitmaps showed: how many chunks of how many, and in how many runs. Runs of
- * neighbouring chunks are taken as the independent events, so that bursts do not pass for certainty. What is known is
- * the sum of past samples; when the latest of them no longer fit those before, those before are forgotten.
+ * neighbouring chunks are taken as the independent events, so that bursts do not pass for certainty. Samples are kept
+ * in buckets, of which the older are the larger, so that a change shows whether it takes one message or ten thousand;
+ * what came before it is forgotten.
  */
 import type { LossEstimate, LossSample } from "./policy.ts";
 
 /** What is assumed before anything is known: one run in a hundred chunks, with the weight of half a run. */
 const PRIOR_RUNS = 0.5;
 const PRIOR_CHUNKS = 50;
-/** A path is taken to have changed within so many of the latest samples. */
-const RECENT_SAMPLES = 16;
+/** Neighbouring buckets merge when all newer ones together have so many times their chunks. */
+const MERGE_BESIDE = 2;
 /**
  * The log-likelihood ratio of "changed" over "did not change" beyond which older samples are forgotten; by Wilks'
  * theorem chance alone reaches it once in about a million looks.
  */
 const CHANGE_LIKELIHOOD = 12;
-/** Older samples are halved beyond this, so that slow drift is followed too. */
+/** What is older than this is forgotten, so that slow drift is followed too. */
 const CHUNKS_MAX = 2 ** 27;
+/** While no run was seen, runs may be longer than one. */
+const UNKNOWN_SPREAD = 0.5;
 /** Quantile of the standard normal for 95 %, one-sided. */
 const NORMAL_95 = 1.645;
 /** No path is worth using beyond this; keeps what is derived finite. */
@@ -57,9 +60,8 @@ function isSensible({ chunks, lost, runs }: LossSample): boolean {
 }
 
 export class LossEstimator implements LossEstimate {
-  private older: Counts = { chunks: 0, lost: 0, runs: 0 };
-  /** The latest samples, oldest first. */
-  private readonly recent: Counts[] = [];
+  /** Oldest first; any two neighbours have half of what all newer ones have, so they are a hundred at most. */
+  private readonly buckets: Counts[] = [];
   private all: Counts = { chunks: 0, lost: 0, runs: 0 };
 
   get chunks(): number {
@@ -74,8 +76,10 @@ export class LossEstimator implements LossEstimate {
     return this.toProbability(this.all.runs + PRIOR_RUNS);
   }
 
+  /** Runs of a geometric length tell less than runs of one, their sum varies more; and few runs tell little of that. */
   get upper(): number {
-    return this.toProbability(poissonUpper(this.all.runs + PRIOR_RUNS));
+    const spread = 2 - 1 / this.burstChunks + UNKNOWN_SPREAD / (this.all.runs + 1);
+    return this.toProbability(poissonUpper((this.all.runs + PRIOR_RUNS) / spread) * spread);
   }
 
   private toProbability(runs: number): number {
@@ -86,36 +90,49 @@ export class LossEstimator implements LossEstimate {
   sample(sample: LossSample): void {
     if (!isSensible(sample)) return;
     const { chunks, lost, runs } = sample;
-    this.recent.push({ chunks, lost, runs });
-    if (this.recent.length > RECENT_SAMPLES) add(this.older, this.recent.shift() as Counts);
+    this.buckets.push({ chunks, lost, runs });
+    add(this.all, sample);
     this.forgetWhatChanged();
-    if (this.older.chunks > CHUNKS_MAX)
-      for (const key of ["chunks", "lost", "runs"] as const) this.older[key] /= 2;
-    this.all = { ...this.older };
-    for (const counts of this.recent) add(this.all, counts);
+    this.merge();
+    while (this.buckets.length > 1 && this.all.chunks > CHUNKS_MAX) this.forget(1);
   }
 
-  /** Looks for the latest samples that fit the ones before least, and forgets those when the misfit is no chance. */
+  /** Forgets the oldest `count` buckets. */
+  private forget(count: number): void {
+    for (const { chunks, lost, runs } of this.buckets.splice(0, count)) {
+      add(this.all, { chunks: -chunks, lost: -lost, runs: -runs });
+    }
+  }
+
+  /** Looks for the latest buckets that fit the ones before least, and forgets those when the misfit is no chance. */
   private forgetWhatChanged(): void {
-    const before = { ...this.older };
-    for (const counts of this.recent) add(before, counts);
+    const before = { ...this.all };
     const after: Counts = { chunks: 0, lost: 0, runs: 0 };
     let likelihood = CHANGE_LIKELIHOOD;
-    let keep = 0;
-    for (let count = 1; count <= this.recent.length; count++) {
-      const counts = this.recent[this.recent.length - count] as Counts;
-      add(after, counts);
-      before.chunks -= counts.chunks;
-      before.lost -= counts.lost;
-      before.runs -= counts.runs;
-      if (before.chunks <= 0) break;
+    let stale = 0;
+    for (let index = this.buckets.length - 1; index > 0; index--) {
+      const { chunks, lost, runs } = this.buckets[index] as Counts;
+      add(after, { chunks, lost, runs });
+      add(before, { chunks: -chunks, lost: -lost, runs: -runs });
       const found = changeLikelihood(before, after);
       if (found <= likelihood) continue;
       likelihood = found;
-      keep = count;
+      stale = index;
     }
-    if (keep === 0) return;
-    this.older = { chunks: 0, lost: 0, runs: 0 };
-    this.recent.splice(0, this.recent.length - keep);
+    this.forget(stale);
+  }
+
+  /** Two neighbours become one where together they are small beside what is newer. */
+  private merge(): void {
+    const { buckets } = this;
+    let newer = 0;
+    for (let index = buckets.length - 2; index >= 0; index--) {
+      const right = buckets[index + 1] as Counts;
+      const left = buckets[index] as Counts;
+      if ((left.chunks + right.chunks) * MERGE_BESIDE <= newer) {
+        add(right, left);
+        buckets.splice(index, 1);
+      } else newer += right.chunks;
+    }
   }
 }
