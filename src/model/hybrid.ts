@@ -1,11 +1,20 @@
 /**
- * Completion time of the hybrid scheme: blocks whose losses are known while there is still data to inject are repaired
- * inside the stream, which costs their repairs' injection and no wait; the blocks of the tail bring parity at once, and
- * one that parity did not save costs a round trip, less what was injected behind it.
+ * Completion time of the hybrid scheme. Blocks whose losses are known while there is still data to inject are repaired
+ * inside the stream, which costs their repairs' injection and no wait. The blocks of the tail bring parity: the rows
+ * that losses will probably take right behind them, the others a row of each block at a time behind the last data, so
+ * that the message is through when the unluckiest block has what it needs. One that parity did not save costs a round
+ * trip; without parity, a round trip less what was injected behind it.
  */
 import { predictionOf } from "./completion.ts";
 import { logComplete } from "./loss.ts";
-import { blockFailure, leastWhole, type PathView, REPAIR_RTTS, tailChunks } from "./parity.ts";
+import {
+  blockFailures,
+  leastWhole,
+  type PathView,
+  REPAIR_RTTS,
+  tailChunks,
+  usualRows,
+} from "./parity.ts";
 import { checkSetting, messageShape } from "./timing.ts";
 import type { HybridShape, Prediction, Setting } from "./types.ts";
 
@@ -45,54 +54,66 @@ function sumOfMisses(p: number, n: number): number {
   return n + ((1 - p) * rest) / p;
 }
 
+/** ln of the probability that none of one block fails. */
+function logSaved(failure: number): number {
+  return Math.log1p(-Math.min(failure, 1 - 1e-16));
+}
+
 /** Figures of one shape over one path; all times from the first injection on. */
 class HybridTimes {
-  /** Everything is through at once, and nothing of the last group was lost. */
+  /** Everything is through at once, and no block of the tail needed more than it usually does. */
   readonly leastNs: number;
   readonly meanNs: number;
   readonly wireOverhead: number;
   readonly fallbackProbability: number;
-  private readonly shape: HybridShape;
-  private readonly view: PathView;
-  /** Blocks of the tail, and those of them that take turns at its end. */
+  /** Blocks of the tail. */
   private readonly tail: number;
-  private readonly last: number;
-  private readonly failure: number;
-  private readonly blockNs: number;
-  /** One parity chunk of each of the last group, all of them, and a repair of what they did not save. */
+  /** Probability that one of them needs more than so many rows; the last entry: more than all. */
+  private readonly failures: Float64Array;
+  /** Rows that go out behind the block itself. */
+  private readonly early: number;
+  /** One row of each block, all rows behind the last data, and a repair of what they did not save. */
   private readonly rowNs: number;
   private readonly rowsNs: number;
   private readonly roundNs: number;
+  /** A block that waits for a repair waits so much less than the one behind it. */
+  private readonly blockNs: number;
 
   constructor({ chunks, injectionNs }: HybridMessage, view: PathView, shape: HybridShape) {
     const { probability, rttNs, chunkNs } = view;
     const { k, parity, interleave } = shape;
-    this.shape = shape;
-    this.view = view;
     const blocks = Math.ceil(chunks / k);
     this.tail = Math.max(1, Math.min(blocks, Math.ceil(tailChunks(chunks, view) / k)));
-    this.last = Math.min(interleave, this.tail);
-    this.failure = blockFailure(k, parity, view, interleave);
+    this.failures = blockFailures(k, parity, view, interleave);
+    this.early = Math.min(parity, usualRows(k, view));
     // Sends of a chunk until it is there, beyond the first.
     const repeats = probability / (1 - probability);
     const headRepairs = Math.max(0, chunks - this.tail * k) * repeats;
     const missing = 1 + Math.max(0, k * repeats - parity);
-    this.blockNs = Math.max((k + parity) * chunkNs, rttNs * 1e-6, 1);
-    this.rowNs = this.last * chunkNs;
-    this.rowsNs = parity * this.rowNs;
+    this.blockNs = parity > 0 ? DIGITS_NS : Math.max(k * chunkNs, rttNs * 1e-6, DIGITS_NS);
+    this.rowNs = this.tail * chunkNs;
+    this.rowsNs = (parity - this.early) * this.rowNs;
     this.roundNs = Math.max(1, REPAIR_RTTS * rttNs + missing * chunkNs);
-    const before = headRepairs + (this.tail - this.last) * parity;
-    this.leastNs = injectionNs + before * chunkNs + rttNs;
-    this.meanNs = this.leastNs + Math.min(parity, k * repeats) * this.rowNs + this.meanWaitNs();
-    const repairs = headRepairs + this.tail * (parity + this.failure * missing);
+    this.leastNs = injectionNs + (headRepairs + this.tail * this.early) * chunkNs + rttNs;
+    this.meanNs = this.leastNs + this.meanRowsNs() + this.meanWaitNs();
+    const repairs = headRepairs + this.tail * (parity + this.failureAfter(0) * missing);
     this.wireOverhead = repairs / chunks;
-    const saved = this.tail * Math.log1p(-Math.min(this.failure, 1 - 1e-16));
-    this.fallbackProbability = parity === 0 ? 0 : -Math.expm1(saved);
+    this.fallbackProbability =
+      parity === 0 ? 0 : 0 - Math.expm1(this.tail * logSaved(this.failureAfter(0)));
   }
 
   /** Probability that a block is still short after so many repairs. */
   private failureAfter(repairs: number): number {
-    return this.failure * REPAIR_FAILURE ** repairs;
+    return this.failures[this.failures.length - 1]! * REPAIR_FAILURE ** repairs;
+  }
+
+  /** Expected time of the rows behind the last data that are needed. */
+  private meanRowsNs(): number {
+    let rows = 0;
+    for (let row = this.early; row < this.failures.length - 1; row++) {
+      rows -= Math.expm1(this.tail * logSaved(this.failures[row]!));
+    }
+    return rows * this.rowNs;
   }
 
   /** Expected wait for repairs that nothing hides. */
@@ -103,56 +124,54 @@ class HybridTimes {
     const inRest = Math.min(this.tail, steps + 1);
     for (let repairs = 0; repairs < ROUNDS_MAX; repairs++) {
       const failure = this.failureAfter(repairs);
-      const missed = -Math.expm1(inRest * Math.log1p(-Math.min(failure, 1 - 1e-16)));
+      const missed = -Math.expm1(inRest * logSaved(failure));
       sum += this.blockNs * sumOfMisses(failure, steps) + restNs * missed;
     }
     return sum;
   }
 
-  /** ln of the probability that all is through `waitNs` after the last group's rows, for the tail but `without` blocks. */
-  private logThrough(waitNs: number, without: number): number {
+  /** Probability that all is through `waitNs` after the last row. */
+  private through(waitNs: number): number {
     const repairs = Math.floor((waitNs + DIGITS_NS) / this.roundNs);
     const leftNs = (repairs + 1) * this.roundNs - waitNs - DIGITS_NS;
-    const open = Math.min(this.tail, Math.ceil(leftNs / this.blockNs)) - without;
-    const log = (failure: number) => Math.log1p(-Math.min(failure, 1 - 1e-16));
-    const later = this.tail * log(this.failureAfter(repairs + 1));
-    return Math.max(0, open) * log(this.failureAfter(repairs)) + later;
+    const open = Math.max(0, Math.min(this.tail, Math.ceil(leftNs / this.blockNs)));
+    const later = this.tail * logSaved(this.failureAfter(repairs + 1));
+    return Math.exp(open * logSaved(this.failureAfter(repairs)) + later);
+  }
+
+  /** Probability that no block needs more rows than those that go out early and `rows` besides. */
+  private throughWithRows(rows: number): number {
+    return Math.exp(this.tail * logSaved(this.failures[this.early + rows]!));
   }
 
   cdf(ns: number): number {
     const sinceNs = ns - this.leastNs;
     if (sinceNs < -DIGITS_NS) return 0;
-    // The last digit of a time must not decide whether a chunk that is due has come.
+    // The last digit of a time must not decide whether a row that is due has come.
     const rows = this.rowNs > 0 ? Math.floor((sinceNs + DIGITS_NS) / this.rowNs) : Infinity;
-    if (rows < this.shape.parity) return this.throughWithRows(Math.max(0, rows));
-    return Math.exp(this.logThrough(Math.max(0, sinceNs - this.rowsNs), 0));
-  }
-
-  /** Probability that the last group needs at most `rows` rows, and the others no repair. */
-  private throughWithRows(rows: number): number {
-    const { k, interleave } = this.shape;
-    const short = Math.min(blockFailure(k, rows, this.view, interleave), 1 - 1e-16);
-    return Math.exp(this.last * Math.log1p(-short) + this.logThrough(0, this.last));
+    const late = this.failures.length - 1 - this.early;
+    if (rows < late) return this.throughWithRows(Math.max(0, rows));
+    return this.through(Math.max(0, sinceNs - this.rowsNs));
   }
 
   quantileNs(q: number): number {
-    const { parity } = this.shape;
-    if (this.cdf(this.leastNs + this.rowsNs) >= q) {
-      const rows = leastWhole(0, parity, (count) => this.throughWithRows(count) >= q);
+    const lastNs = this.leastNs + this.rowsNs;
+    if (this.cdf(lastNs) >= q) {
+      const late = this.failures.length - 1 - this.early;
+      const rows = leastWhole(0, late, (count) => this.throughWithRows(count) >= q);
       return this.leastNs + rows * this.rowNs;
     }
     for (let repairs = 0; repairs < ROUNDS_MAX; repairs++) {
-      const endNs = this.leastNs + this.rowsNs + (repairs + 1) * this.roundNs;
+      const endNs = lastNs + (repairs + 1) * this.roundNs;
       if (this.cdf(endNs) < q) continue;
-      // So many blocks nearest to the end need not wait: the least wait leaves the most of them open.
+      // The least wait is the one that leaves the most blocks open.
       const steps = Math.min(this.tail, Math.floor(this.roundNs / this.blockNs));
       const closed = leastWhole(0, steps, (count) => {
-        const open = steps - count;
-        return this.cdf(endNs - open * this.blockNs) >= q;
+        return this.cdf(endNs - (steps - count) * this.blockNs) >= q;
       });
       return endNs - (steps - closed) * this.blockNs;
     }
-    return this.leastNs + this.rowsNs + (ROUNDS_MAX + 1) * this.roundNs;
+    return lastNs + (ROUNDS_MAX + 1) * this.roundNs;
   }
 }
 

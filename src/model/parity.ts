@@ -36,7 +36,7 @@ const BURST_TOLERANCE = 0.05;
 /** Expected time is not worth buying with more parity below this part of the ideal completion time. */
 const MEAN_TOLERANCE = 5e-4;
 /** Of a block that parity did not save: round trips until it is repaired, with the wait for stragglers. */
-export const REPAIR_RTTS = 1.25;
+export const REPAIR_RTTS = 1 + 1 / 32;
 /** Share of messages that wait for a repair below which one parity chunk more saves less than the one before. */
 const FEW = 0.1;
 /** Most chunks in one binomial. */
@@ -103,6 +103,28 @@ export function blockFailure(k: number, parity: number, loss: RunLoss, interleav
   return Math.min(1, sum);
 }
 
+/**
+ * The same for every number of parity chunks from 0 to `parityMost`: the probability that a block needs more than so
+ * many. Without bursts in one pass: what it needs is how many are lost before k have come.
+ */
+export function blockFailures(
+  k: number,
+  parityMost: number,
+  loss: RunLoss,
+  interleave = 1,
+): Float64Array {
+  const { probability } = loss;
+  const failures = new Float64Array(parityMost + 1);
+  failures[parityMost] = blockFailure(k, parityMost, loss, interleave);
+  const independent = probability < 1 && runExcess(loss, interleave) < 1 + 1e-9;
+  for (let needed = parityMost; needed > 0; needed--) {
+    failures[needed - 1] = independent
+      ? failures[needed]! + binomial(k + needed - 1, needed, probability) * (1 - probability)
+      : blockFailure(k, needed - 1, loss, interleave);
+  }
+  return failures;
+}
+
 /** Least whole number from `least` to `most` for which `holds`, which stays true once it is; else `most`. */
 export function leastWhole(least: number, most: number, holds: (value: number) => boolean): number {
   let low = least;
@@ -132,6 +154,11 @@ export function repairRows(missing: number, view: ChunkLossView, target: number)
  */
 export function hybridParityChunks(chunkCount: number): number {
   return chunkCount === 0 ? 0 : Math.max(PARITY_CHUNKS_MIN, Math.ceil(chunkCount / 2));
+}
+
+/** Rows that a block's losses will probably take: they go out right behind it, the others behind the last data. */
+export function usualRows(k: number, { probability }: Pick<ChunkLossView, "probability">): number {
+  return Math.floor(k * probability);
 }
 
 /** The last chunks of a message, whose loss is known only after everything is injected: one RTT's worth. */
@@ -181,8 +208,7 @@ export function hybridShape(chunkCount: number, view: PathView, target: number):
   const blocks = Math.max(1, Math.ceil(tailChunks(chunkCount, view) / k));
   const each = target / blocks;
   const least = leastWhole(0, rows, (m) => blockFailure(k, m, worst, interleave) <= each);
-  const stepNs = blocks * chunkNs;
-  const worthNs = Math.max(stepNs, MEAN_TOLERANCE * (chunkCount * chunkNs + rttNs));
+  const worthNs = MEAN_TOLERANCE * (chunkCount * chunkNs + rttNs);
   const waitNs = (m: number) =>
     REPAIR_RTTS * rttNs * Math.min(1, blocks * blockFailure(k, m, expected, interleave));
   // Where most messages wait, parity hardly helps; from where few do, the wait falls ever more slowly, and the first

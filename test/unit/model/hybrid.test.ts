@@ -19,7 +19,7 @@ function chunkLoss(probability: number): PacketLoss {
   return { probability: -Math.expm1(Math.log1p(-probability) / 16) };
 }
 
-/** Mean and quantiles of the scheme acted out block by block, repairs certain. */
+/** Mean and a quantile of the scheme acted out chunk by chunk, repairs certain. */
 function sampled(chunks: number, probability: number, { k, parity }: HybridShape, seed: number) {
   const random = new Random(seed, "hybrid");
   const path = {
@@ -30,22 +30,25 @@ function sampled(chunks: number, probability: number, { k, parity }: HybridShape
     chunkNs: CHUNK_NS,
   };
   const blocks = Math.ceil(tailChunks(chunks, path) / k);
+  const early = Math.floor(k * probability);
+  const headNs = (chunks - blocks * k) * (CHUNK_NS / (1 - probability));
+  const inStreamNs = headNs + blocks * (k + early) * CHUNK_NS;
   const times: number[] = [];
   for (let trial = 0; trial < 3000; trial++) {
-    let injectedNs = (chunks - blocks * k) * (CHUNK_NS / (1 - probability));
-    let doneNs = 0;
+    let doneNs = inStreamNs;
     for (let block = 0; block < blocks; block++) {
-      let arrived = 0;
-      let enoughAt = 0;
-      for (let i = 0; i < k + parity; i++) {
-        if (random.chance(probability)) continue;
-        if (++arrived === k) enoughAt = i + 1;
+      let needed = 0;
+      for (let arrived = 0; arrived < k; ) {
+        if (random.chance(probability)) needed++;
+        else arrived++;
       }
-      const isSaved = arrived >= k;
-      const repairNs = REPAIR_RTTS * RTT_NS + (k - arrived) * CHUNK_NS;
-      const wholeNs = injectedNs + (k + parity) * CHUNK_NS;
-      doneNs = Math.max(doneNs, isSaved ? injectedNs + enoughAt * CHUNK_NS : wholeNs + repairNs);
-      injectedNs = wholeNs;
+      const isSaved = needed <= parity;
+      const rows = Math.min(needed, parity) - early;
+      if (rows > 0) doneNs = Math.max(doneNs, inStreamNs + rows * blocks * CHUNK_NS);
+      if (!isSaved) {
+        const rowsNs = (parity - early) * blocks * CHUNK_NS;
+        doneNs = Math.max(doneNs, inStreamNs + rowsNs + REPAIR_RTTS * RTT_NS);
+      }
     }
     times.push(doneNs + RTT_NS);
   }

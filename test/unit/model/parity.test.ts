@@ -3,6 +3,7 @@ import { Random } from "../../../src/base/random.ts";
 import {
   BLOCK_CHUNKS_MAX,
   blockFailure,
+  blockFailures,
   hybridParityChunks,
   hybridShape,
   INTERLEAVE_MAX,
@@ -105,6 +106,24 @@ describe("a block's failure", () => {
       expect(ratio, JSON.stringify({ loss, k, parity, interleave })).toBeGreaterThan(0.9);
       // Runs that end beyond the block are counted in full: dear only where it is one run that matters.
       expect(ratio, JSON.stringify({ loss, k, parity, interleave })).toBeLessThan(12);
+    }
+  });
+
+  test("is told for all numbers of parity chunks at once as for each", () => {
+    for (const loss of [
+      view(1e-3),
+      view(0.3),
+      view(0.95),
+      view(0.01, { burstChunks: 4 }),
+      view(0),
+    ]) {
+      for (const k of [1, 20, 200]) {
+        const failures = blockFailures(k, 40, loss, 2);
+        for (const [parity, failure] of failures.entries()) {
+          const alone = blockFailure(k, parity, loss, 2);
+          expect(Math.abs(failure - alone)).toBeLessThanOrEqual(1e-9 * alone);
+        }
+      }
     }
   });
 
