@@ -14,6 +14,21 @@ export const QUANTILE_LEVELS: readonly number[] = [
   ],
 ];
 
+/** Messages of one connection over the same links, where those change from phase to phase. */
+export interface PhaseResult {
+  readonly link: string;
+  readonly reverseLink: string;
+  readonly messages: number;
+  readonly idealNs: number;
+  readonly boundNs: number;
+  readonly meanNs: number;
+  readonly p99Ns: number;
+  readonly p999Ns: number;
+  /** Of all its messages, one after the other: mean over the trials. */
+  readonly totalNs: number;
+  readonly wireOverhead: number;
+}
+
 export interface ResultRow {
   /** The program's version. */
   readonly version: string;
@@ -41,6 +56,8 @@ export interface ResultRow {
   readonly seed: number;
   /** Of the messages sent before those that count, for policies that learn. */
   readonly warmup: number;
+  /** That count, in each trial's connection; absent: 1. */
+  readonly messages?: number;
   /** For collectives: which, and over how many datacenters; the times are of the whole operation. */
   readonly collective?: "ring" | "recursive-doubling" | "tree";
   readonly datacenters?: number;
@@ -60,6 +77,12 @@ export interface ResultRow {
   readonly quantilesNs: readonly number[];
   /** Bytes on the wire over the message's own, less 1. */
   readonly wireOverhead: number;
-  /** Trials that were not delivered; the times are of the others. */
+  /**
+   * Trials of which a message was not delivered; the times are of the messages that were. Where all trials failed there
+   * are none: NaN, in JSON null.
+   */
   readonly failed: number;
+  /** Where links change: each phase by itself, and the time of all messages of a trial; other figures are over all. */
+  readonly phases?: readonly PhaseResult[];
+  readonly totalNs?: number;
 }
