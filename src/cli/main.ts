@@ -1,15 +1,17 @@
 #!/usr/bin/env node
 /** The command line: commands, exit statuses (0 ok, 1 failed, 2 usage), errors as one line on stderr. */
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { demoCommand } from "./demo.ts";
 import { emulateCommand } from "./emulate.ts";
+import { experimentCommand } from "./experiment.ts";
 import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } from "./failure.ts";
 import { linksCommand } from "./links.ts";
+import { probeCommand } from "./probe.ts";
 import { recvCommand } from "./recv.ts";
 import { sendCommand } from "./send.ts";
 import { printJson } from "./terminal.ts";
 import { traceCommand } from "./trace.ts";
+import { version } from "./version.ts";
 
 const DEBUG_VARIABLE = "SDR_DEBUG";
 
@@ -20,13 +22,10 @@ const COMMANDS: readonly (() => Command)[] = [
   recvCommand,
   emulateCommand,
   traceCommand,
+  experimentCommand,
   linksCommand,
+  probeCommand,
 ];
-
-function version(): string {
-  const file = new URL("../../package.json", import.meta.url);
-  return String(JSON.parse(readFileSync(file, "utf8")).version);
-}
 
 function makeProgram(): Command {
   const program = new Command("sdr")

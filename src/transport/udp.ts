@@ -103,7 +103,7 @@ export class UdpTransport implements Transport {
       zeroCopySend: true,
       gso: can.gso,
       gro: can.gro,
-      packetBytesMin: 512,
+      packetBytesMin: 256,
       packetBytesMax: Math.min(65_000, can.payloadBytesMax),
       packetBytesDefault:
         can.payloadBytesMax >= PACKET_BYTES_JUMBO
