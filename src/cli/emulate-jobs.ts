@@ -3,11 +3,7 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import type { Part } from "./emulate-worker.ts";
 import { toSdrError } from "./failure.ts";
-import { runTask, type Task, trialSize } from "./task.ts";
-
-/** Trials a thread takes at a time: few enough that all end together, enough that handing out costs nothing. */
-const PART_TRIALS_MAX = 16;
-const PARTS_PER_JOB = 8;
+import { partTrials, runTask, type Task, trialSize } from "./task.ts";
 
 export interface JobsOptions {
   readonly jobs: number;
@@ -49,11 +45,9 @@ class Parts {
       this.current = { index, task, rows, next: 0, left: task.trials };
     }
     const { current: pending } = this;
-    const { trials } = pending.task;
-    const share = Math.floor(trials / (this.options.jobs * PARTS_PER_JOB));
-    const size = Math.max(1, Math.min(PART_TRIALS_MAX, share));
     const first = pending.next;
-    const count = Math.min(size, trials - first);
+    const size = partTrials(pending.task, this.options.jobs);
+    const count = Math.min(size, pending.task.trials - first);
     pending.next += count;
     return { pending, first, count };
   }

@@ -192,7 +192,7 @@ async function runAll(
   signal: AbortSignal,
 ): Promise<Map<string, Float64Array>> {
   const rows: Float64Array[] = [];
-  const tasks = policies.map((policy) => ({ setting, policy, trials }));
+  const tasks = policies.map((policy) => ({ kind: "emulated" as const, setting, policy, trials }));
   using progress = new Progress({ label: "trials", total: trials * tasks.length, format: String });
   let done = 0;
   await runJobs(tasks, {
