@@ -87,6 +87,13 @@ export class BlockLayout {
     return Math.max(0, all - Math.max(0, Math.ceil((from - first) / stride)));
   }
 
+  /** Its data chunks, ascending. */
+  *chunksOf(block: number): Generator<number> {
+    const end = this.dataEnd(block);
+    const stride = this.stride(block);
+    for (let chunk = this.dataFirst(block); chunk < end; chunk += stride) yield chunk;
+  }
+
   /** Parity chunks of a block that are worth sending: the first so many of its m. */
   parityCount(block: number): number {
     const { kind, m } = this.code;

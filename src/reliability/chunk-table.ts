@@ -63,11 +63,7 @@ export class ChunkTable {
   private readonly onAcknowledged: ((chunk: number) => void) | undefined;
 
   /** `onAcknowledged` is told of each chunk once. */
-  constructor(
-    chunkCount: number,
-    windowChunks: number,
-    onAcknowledged?: (chunk: number) => void,
-  ) {
+  constructor(chunkCount: number, windowChunks: number, onAcknowledged?: (chunk: number) => void) {
     this.chunkCount = chunkCount;
     this.onAcknowledged = onAcknowledged;
     this.windowChunks = Math.max(1, windowChunks);

@@ -2,6 +2,7 @@
 import { parseCall } from "../base/call-text.ts";
 import { erasureCodingMds, erasureCodingXor } from "./erasure-coding.ts";
 import { goBackN } from "./go-back-n.ts";
+import { hybrid } from "./hybrid.ts";
 import type { Policy } from "./policy.ts";
 import { selectiveRepeatNack, selectiveRepeatRto } from "./selective-repeat.ts";
 
@@ -44,6 +45,12 @@ export const POLICIES: readonly PolicyEntry[] = [
     summary: "Erasure coding by modulo groups, one loss in each of m: default (32,8)",
     options: ["k", "m", "beta"],
     create: (options) => erasureCodingXor(options),
+  },
+  {
+    name: "hybrid",
+    summary: "Repair inside the stream, parity for the last round trip, sized by the loss",
+    options: ["target"],
+    create: (options) => hybrid(options),
   },
 ];
 

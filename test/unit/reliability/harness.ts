@@ -11,6 +11,7 @@ import type { ControlFrame } from "../../../src/reliability/frames.ts";
 import type {
   ChunkRange,
   CodingTask,
+  LossSample,
   Policy,
   ReceiveSession,
   SendSession,
@@ -35,6 +36,10 @@ export interface Scenario {
   readonly chunkNs?: number;
   readonly windowChunks?: number;
   readonly initialRttNs?: number;
+  /** Rate that the sender is told; default: the wire's. */
+  readonly rateBps?: number;
+  /** What the sender knows of the path before; default: nothing. */
+  readonly lossSamples?: readonly LossSample[];
   readonly rtoFloorNs?: number;
   readonly frameBytesMax?: number;
   /** Chunks that one poll may hand out; they are reported injected together. */
@@ -208,10 +213,14 @@ class Simulation implements World {
       windowChunks: scenario.windowChunks ?? 1 << 20,
       frameBytesMax: scenario.frameBytesMax ?? 1400,
       rtoFloorNs: scenario.rtoFloorNs ?? 1,
-      path: new RttEstimator({ initialRttNs, rateBps: (CHUNK_BYTES * 8e9) / this.chunkNs }),
+      path: new RttEstimator({
+        initialRttNs,
+        rateBps: scenario.rateBps ?? (CHUNK_BYTES * 8e9) / this.chunkNs,
+      }),
       startNs: 0,
     };
     this.senderPath = this.params.path as RttEstimator;
+    for (const sample of scenario.lossSamples ?? []) this.senderPath.loss.sample(sample);
     const { policy } = scenario;
     this.sender = policy.createSender(this.params);
     const receiverPath = new RttEstimator({ initialRttNs: rttNs });
