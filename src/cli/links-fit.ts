@@ -119,7 +119,9 @@ function lossDocument(fit: LossFit): object {
   };
 }
 
-function run(path: string, options: { out?: string; json?: true }): void {
+function run(path: string, _: object, command: Command): void {
+  // The command above has a --json too, and takes the words' one for its own.
+  const options: { out?: string; json?: true } = command.optsWithGlobals();
   const { loss, delay } = usage(() => {
     const { lost, delaysNs } = readRecord(path);
     const measured = delaysNs !== undefined && delaysNs.length > 0;

@@ -133,7 +133,6 @@ export function linksCommand(): Command {
     )
     .argument("[name]", "a link's name, or terms of tc-netem")
     .option("--json", "print one JSON document on stdout")
-    .enablePositionalOptions()
     .addCommand(fitCommand())
     .action(run);
 }

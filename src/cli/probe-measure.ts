@@ -17,6 +17,7 @@ import {
   decodeAnswer,
   ECHO_BYTES,
   ECHO_MESSAGES,
+  ECHO_PACKET_BYTES,
   encodeOffer,
   PROBE_LIMITS,
   PROBE_POLICY,
@@ -93,8 +94,8 @@ export async function measure(options: MeasureOptions): Promise<ProbeReport> {
 async function measureOver(open: Connection[], options: MeasureOptions): Promise<ProbeReport> {
   const { signal, payloads, packets } = options;
   const echo = await connectFor({ kind: "echo" }, options, (path) => openContext(path, options), {
-    chunkBytes: ECHO_BYTES * 8,
-    packetBytes: ECHO_BYTES * 8,
+    chunkBytes: ECHO_PACKET_BYTES,
+    packetBytes: ECHO_PACKET_BYTES,
     maxMessageBytes: ECHO_BYTES,
     maxMessages: ECHO_MESSAGES,
   });
@@ -126,7 +127,9 @@ async function measureOver(open: Connection[], options: MeasureOptions): Promise
   const rtt = await measureEchoes(echo.qp, signal);
   const sizes = await measureLosses(taken, options);
   const { link: loss, bySize } = fitLossBySize(sizes);
-  const link: LinkProfile = { delayNs: Math.round(rtt.medianNs / 2), ...loss };
+  // No jitter: a link draws each packet's delay by itself, and so reorders, which a path that queues does not.
+  const delayNs = 1000 * Math.round(rtt.medianNs / 2 / 1000);
+  const link: LinkProfile = { delayNs, ...loss };
   return { rtt, sizes, leftOut, link, bySize };
 }
 
@@ -186,12 +189,12 @@ function payloadError(
       { cause: error },
     );
   }
-  const why =
-    payloadBytes < packetBytesMin ? "the least there is" : "what this machine's MTU has room for";
-  const limit = payloadBytes < packetBytesMin ? packetBytesMin : packetBytesMax;
+  const small = payloadBytes < packetBytesMin;
   return new SdrError(
     "INVALID_ARGUMENT",
-    `a payload of ${payloadBytes} B is not within ${why}, ${limit} B`,
+    small
+      ? `a payload of ${payloadBytes} B is less than the ${packetBytesMin} B of the smallest packet`
+      : `a payload of ${payloadBytes} B is more than the ${packetBytesMax} B that this machine's MTU has room for`,
     `give --payload of ${packetBytesMin} to ${packetBytesMax} B`,
     { cause: error },
   );

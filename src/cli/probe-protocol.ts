@@ -31,8 +31,9 @@ export const PROBE_LIMITS = {
 const VERSION = 1;
 /** Of notes and answers. */
 export const PROBE_POLICY = parsePolicy("sr-nack");
-/** An echo's message. */
+/** An echo's message: one packet, not filled. */
 export const ECHO_BYTES = 64;
+export const ECHO_PACKET_BYTES = 512;
 export const ECHO_MESSAGES = PROBE_LIMITS.echoes + 1;
 
 export type ProbeOffer =

@@ -1,7 +1,7 @@
 /** sdr probe HOST and sdr probe --listen: a link measured between two processes. */
 import { Command } from "commander";
 import { check, SdrError } from "../base/errors.ts";
-import { formatProbability, formatRate, formatSize, formatTime } from "../base/units.ts";
+import { formatProbability, formatRate, formatTime, sizeText } from "../base/units.ts";
 import { formatLink, LINK_LIMITS } from "../link/profile.ts";
 import { type Column, renderTable } from "../report/table.ts";
 import { errorLine, usage } from "./failure.ts";
@@ -76,7 +76,7 @@ function readMeasure(host: string, given: Texts) {
 }
 
 const COLUMNS: readonly Column<SizeReport>[] = [
-  { title: "payload\n", cell: ({ payloadBytes }) => formatSize(payloadBytes) },
+  { title: "payload\n", cell: ({ payloadBytes }) => sizeText(payloadBytes) },
   { title: "packets\nsent", cell: ({ fit }) => String(fit.packets) },
   { title: "\nlost", cell: ({ fit }) => String(fit.lost) },
   { title: "\nshare", cell: ({ fit }) => formatProbability(fit.loss) },
@@ -103,7 +103,8 @@ function reportText({ rtt, sizes, leftOut, link, bySize }: ProbeReport): string 
     `(${rtt.samples} packets came back, ${rtt.lost} did not)\n\n` +
     `${renderTable(COLUMNS, sizes)}\n` +
     leftOut.map(({ payloadBytes, reason }) => `left out ${payloadBytes} B: ${reason}\n`).join("") +
-    `${bursts}--link "${formatLink(link)}"\n`
+    `${bursts}the link has no jitter: there every packet draws a delay of its own, and overtakes\n` +
+    `--link "${formatLink(link)}"\n`
   );
 }
 
