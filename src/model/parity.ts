@@ -48,15 +48,16 @@ const LOG_FACTORIAL = new Float64Array(CHUNKS_MAX + 1);
 for (let n = 2; n <= CHUNKS_MAX; n++) LOG_FACTORIAL[n] = LOG_FACTORIAL[n - 1]! + Math.log(n);
 
 /** Probability of `j` events in `n` trials. */
-function binomial(n: number, j: number, probability: number): number {
+export function binomial(n: number, j: number, probability: number): number {
   if (probability <= 0) return j === 0 ? 1 : 0;
   if (probability >= 1) return j === n ? 1 : 0;
   const ways = LOG_FACTORIAL[n]! - LOG_FACTORIAL[j]! - LOG_FACTORIAL[n - j]!;
   return Math.exp(ways + j * Math.log(probability) + (n - j) * Math.log1p(-probability));
 }
 
-/** Probability of more than `most` events in `n` trials. */
-function binomialAbove(n: number, most: number, probability: number): number {
+/** Probability of more than `most` events in `n` trials, 0 <= probability < 1. */
+export function binomialAbove(n: number, most: number, probability: number): number {
+  if (probability <= 0 || most >= n) return 0;
   const odds = probability / (1 - probability);
   let term = binomial(n, most + 1, probability);
   let sum = 0;
