@@ -1,6 +1,8 @@
 /** A scheme's completion time on a setting, from formulas: what the planner, experiments and the command line ask. */
-import { SdrError } from "../base/errors.ts";
 import { predictBound, predictIdeal } from "./bounds.ts";
+import { predictErasureCoding } from "./erasure-coding.ts";
+import { predictGoBackN } from "./go-back-n.ts";
+import { predictHybrid } from "./hybrid.ts";
 import { checkScheme } from "./scheme.ts";
 import { predictSelectiveRepeat } from "./selective-repeat.ts";
 import { checkSetting } from "./timing.ts";
@@ -35,11 +37,12 @@ export function predict(
     case "sr-rto":
     case "sr-nack":
       return predictSelectiveRepeat(scheme, setting, options);
-    default:
-      throw new SdrError(
-        "UNSUPPORTED",
-        `there is no model of ${scheme.kind} yet`,
-        "use another scheme",
-      );
+    case "ec-mds":
+    case "ec-xor":
+      return predictErasureCoding(scheme, setting, options);
+    case "hybrid":
+      return predictHybrid(setting, scheme.shape);
+    case "gbn":
+      return predictGoBackN(setting);
   }
 }

@@ -31,6 +31,7 @@ export interface RoundsOptions {
 export const SENDS_MAX = 6000;
 /** Chances this small, summed over all chunks, are left out. */
 const NEGLIGIBLE = 1e-17;
+const LAST_DIGITS = 1e-14;
 /** Below this, e^x is 0. */
 const LOG_ZERO = -745;
 
@@ -54,13 +55,12 @@ export function logCompleteSeries(chunks: number, logComplete: (sends: number) =
 
 /** Chunks of a run whose step at `delayNs` after their injection is done by `ns`. */
 function passed(run: Run, delayNs: number, ns: number, isEven: boolean): number {
-  const sinceNs = ns - delayNs - run.firstNs;
+  // The last digits of a time must not decide whether a step that is due has been taken.
+  const sinceNs = ns - delayNs - run.firstNs + LAST_DIGITS * ns;
   if (sinceNs < 0) return 0;
   if (run.stepNs <= 0) return run.count;
-  // The last digit of a time must not decide whether a step that is due has been taken.
   const steps = sinceNs / run.stepNs;
-  const done = isEven ? Math.floor(steps * (1 + 1e-12) + 1e-9) + 1 : steps + 1;
-  return Math.min(run.count, done);
+  return Math.min(run.count, isEven ? Math.floor(steps) + 1 : steps + 1);
 }
 
 function lastNs({ firstNs, stepNs, count }: Run): number {
