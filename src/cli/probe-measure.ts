@@ -39,6 +39,8 @@ export interface MeasureOptions
   readonly packets: number;
   readonly rateBps: number;
   readonly signal: AbortSignal;
+  /** The path takes these payloads; measuring begins. */
+  readonly onConnected?: (payloads: readonly number[]) => void;
 }
 
 export interface RttReport {
@@ -124,6 +126,7 @@ async function measureOver(open: Connection[], options: MeasureOptions): Promise
   }
   if (taken.length === 0)
     throw new SdrError("PEER_UNREACHABLE", "no payload gets through", "give --payload with less");
+  options.onConnected?.(taken.map(({ payloadBytes }) => payloadBytes));
   const rtt = await measureEchoes(echo.qp, signal);
   const sizes = await measureLosses(taken, options);
   const { link: loss, bySize } = fitLossBySize(sizes);

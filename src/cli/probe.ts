@@ -1,7 +1,7 @@
 /** sdr probe HOST and sdr probe --listen: a link measured between two processes. */
 import { Command } from "commander";
 import { check, SdrError } from "../base/errors.ts";
-import { formatProbability, formatRate, formatTime, sizeText } from "../base/units.ts";
+import { formatProbability, formatRate, formatSize, formatTime } from "../base/units.ts";
 import { formatLink, LINK_LIMITS } from "../link/profile.ts";
 import { type Column, renderTable } from "../report/table.ts";
 import { errorLine, usage } from "./failure.ts";
@@ -75,8 +75,13 @@ function readMeasure(host: string, given: Texts) {
   };
 }
 
+/** Exact: 1400 B is no round number of KiB. */
+function payloadText(bytes: number): string {
+  return bytes % 1024 === 0 ? formatSize(bytes) : `${bytes} B`;
+}
+
 const COLUMNS: readonly Column<SizeReport>[] = [
-  { title: "payload\n", cell: ({ payloadBytes }) => sizeText(payloadBytes) },
+  { title: "payload\n", cell: ({ payloadBytes }) => payloadText(payloadBytes) },
   { title: "packets\nsent", cell: ({ fit }) => String(fit.packets) },
   { title: "\nlost", cell: ({ fit }) => String(fit.lost) },
   { title: "\nshare", cell: ({ fit }) => formatProbability(fit.loss) },
@@ -133,9 +138,19 @@ function reportDocument(report: ProbeReport, to: object, rateBps: number): objec
 
 async function probe(host: string, given: Texts): Promise<void> {
   const settings = usage(() => readMeasure(host, given));
-  const report = await interruptible((signal) => measure({ ...settings, signal }));
+  const { packets, rateBps, json } = settings;
+  /** How long it takes is told first. */
+  const onConnected = (payloads: readonly number[]) => {
+    if (json) return;
+    const seconds = (packets * 8 * payloads.reduce((sum, bytes) => sum + bytes, 0)) / rateBps;
+    note(
+      `sending ${packets} packets of ${payloads.map(payloadText).join(", ")} at ${formatRate(rateBps)}: ` +
+        `${formatTime(seconds * 1e9, 2)} and some round trips`,
+    );
+  };
+  const report = await interruptible((signal) => measure({ ...settings, signal, onConnected }));
   if (given.out !== undefined) writeLink(given.out, report.link);
-  if (settings.json) printJson(reportDocument(report, settings.to, settings.rateBps));
+  if (json) printJson(reportDocument(report, settings.to, rateBps));
   else print(reportText(report));
 }
 
