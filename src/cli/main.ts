@@ -8,6 +8,7 @@ import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } fr
 import { linksCommand } from "./links.ts";
 import { probeCommand } from "./probe.ts";
 import { recvCommand } from "./recv.ts";
+import { reportCommand } from "./report.ts";
 import { sendCommand } from "./send.ts";
 import { printJson } from "./terminal.ts";
 import { traceCommand } from "./trace.ts";
@@ -23,6 +24,7 @@ const COMMANDS: readonly (() => Command)[] = [
   emulateCommand,
   traceCommand,
   experimentCommand,
+  reportCommand,
   linksCommand,
   probeCommand,
 ];

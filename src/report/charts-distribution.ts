@@ -11,10 +11,10 @@ import {
   policyChannels,
   TIME_LABEL,
 } from "./charts-format.ts";
-import { pickLabel, picksOf, settingText } from "./charts-lines.ts";
+import { pickLabel, picksOf, settingText, WIDE_PIXELS } from "./charts-lines.ts";
 import { QUANTILE_LEVELS, type ResultRow } from "./row.ts";
 
-const PIXELS = { width: 860, height: 300 };
+const PIXELS = { width: WIDE_PIXELS, height: 300 };
 /** Shares along the upright axis: each next one halves to tenths what is left, so that the tail can be seen. */
 const TICKS = [0, 0.5, 0.9, 0.99, 0.999];
 
@@ -28,7 +28,9 @@ function curvePoints(row: ResultRow, pick: string): JsonObject[] {
     // The last level is the slowest trial's: no share is left above it.
     if (level === 1) return [];
     const ns = row.quantilesNs[index]!;
-    return [{ policy: row.policy, pick, t: Math.round(ns), y: Number(nines(level).toFixed(4)), i: index }];
+    return [
+      { policy: row.policy, pick, t: Math.round(ns), y: Number(nines(level).toFixed(4)), i: index },
+    ];
   });
 }
 
@@ -52,6 +54,8 @@ const LEVEL_LABEL = TICKS.reduceRight(
   "''",
 );
 
+const SPARSE = { labelOverlap: "greedy", labelSeparation: 12 };
+
 /** Completion times of a setting's messages as a distribution function, the slowest shares drawn apart. */
 export function distributionChart(rows: readonly ResultRow[], options: DistributionOptions): Chart {
   const { id, others, policies } = options;
@@ -66,10 +70,10 @@ export function distributionChart(rows: readonly ResultRow[], options: Distribut
   );
   const firsts = new Map(kept.map((row) => [describe(row, others), row]));
   const marks = [...firsts].flatMap(([pick, row]) => markPoints(row, pick));
-  const { color } = policyChannels(policies, PIXELS.width);
+  const { color } = policyChannels(policies, WIDE_PIXELS);
   const x = {
     ...{ field: "t", type: "quantitative" },
-    axis: { title: "completion time (logarithmic)", labelExpr: TIME_LABEL, labelOverlap: "greedy" },
+    axis: { title: "completion time (logarithmic)", labelExpr: TIME_LABEL, grid: false, ...SPARSE },
     scale: { type: "log", nice: false, padding: 10 },
   };
   const y = {
@@ -93,7 +97,7 @@ export function distributionChart(rows: readonly ResultRow[], options: Distribut
       "The share of messages that are done within a time. The upright axis spreads the slowest: from 90 % to 99 % is " +
       "as high as from 99 % to 99.9 %. Further left is better. Upright lines: the time without any loss (ideal), " +
       `and the erasure channel's limit (bound).${settingText(picks, others)}`,
-    panelPixels: PIXELS.width + 80,
+    ...{ panelPixels: WIDE_PIXELS + 80, elastic: true },
     spec: {
       ...PIXELS,
       params: pickParameter(picks, chosen, pickLabel(others)),

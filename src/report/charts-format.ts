@@ -21,6 +21,10 @@ export interface Chart {
   readonly spec: JsonObject;
   /** Width of one panel with its axis, in pixels: the page puts as many beside each other as fit. */
   readonly panelPixels?: number;
+  /** Its panels may be drawn narrower than that, where the page is narrower. */
+  readonly elastic?: boolean;
+  /** Drawn on a canvas rather than as SVG: for thousands of marks. */
+  readonly canvas?: boolean;
 }
 
 /** Colours of series, in order; more policies than these share colours and differ by symbol. */
@@ -270,9 +274,11 @@ export function policyChannels(
 export function axisOf(dimension: Dimension, values: readonly number[]): JsonObject {
   const axis = {
     ...{ title: dimension.title, labelExpr: dimension.labelExpr ?? "datum.label" },
-    ...{ values: [...values], labelOverlap: "greedy", grid: false, labelFlush: false },
+    ...{ values: [...values], labelOverlap: "greedy", labelSeparation: 8, grid: false },
   };
-  const scale = values.some((value) => value <= 0) ? { type: "symlog", constant: 1e-7, zero: false } : {};
+  const scale = values.some((value) => value <= 0)
+    ? { type: "symlog", constant: 1e-7, zero: false }
+    : {};
   return {
     ...{ field: "x", type: "quantitative", axis },
     scale: { ...dimension.scale, ...scale, nice: false, padding: 12 },
@@ -297,7 +303,11 @@ export function percentAxis(title: string, field: string, percents: readonly num
 }
 
 /** One of several settings to look at: a list to choose from above the chart, unless there is only one. */
-export function pickParameter(picks: readonly string[], chosen: string, label: string): JsonObject[] {
+export function pickParameter(
+  picks: readonly string[],
+  chosen: string,
+  label: string,
+): JsonObject[] {
   if (picks.length < 2) return [];
   const bind = { input: "select", options: [...picks], name: label };
   return [{ name: "pick", value: chosen, bind }];

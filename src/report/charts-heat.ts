@@ -113,14 +113,17 @@ export function heatChart(rows: readonly ResultRow[], options: HeatOptions): Cha
   const ink = { field: "ink", type: "nominal", scale: null };
   const tip = [
     ...[{ field: "policy" }, { field: "size", title: "message size" }],
-    ...[{ field: "loss", title: loss.title }, { field: "told", title: statistic }],
+    ...[
+      { field: "loss", title: loss.title },
+      { field: "told", title: statistic },
+    ],
   ];
   const axes = {
     x: {
       ...{ field: "size", type: "ordinal", sort: sizes, title: "message size" },
       axis: { labelAngle: 0, labelExpr: "split(datum.label, ' ')", labelOverlap: false },
     },
-    y: { field: "loss", type: "ordinal", sort: losses, title: loss.title },
+    y: { field: "loss", type: "ordinal", sort: losses, title: loss.name },
   };
   return {
     id,
@@ -131,7 +134,12 @@ export function heatChart(rows: readonly ResultRow[], options: HeatOptions): Cha
       data: { values: values.filter(({ pick }) => picks.includes(String(pick))) },
       params: pickParameter(picks, chosen, pickLabel(others)),
       transform: pickFilter(picks),
-      facet: { field: "policy", type: "nominal", title: null, sort: policies.map(({ name }) => name) },
+      facet: {
+        field: "policy",
+        type: "nominal",
+        title: null,
+        sort: policies.map(({ name }) => name),
+      },
       columns: Math.max(1, Math.floor(1010 / (width + FRAME_PIXELS))),
       spec: {
         ...{ width, height, encoding: axes },

@@ -8,8 +8,8 @@ import {
   formatDifference,
   formatRatio,
   type JsonObject,
-  percentAxis,
   type PolicyLook,
+  percentAxis,
   pickFilter,
   pickParameter,
   policyChannels,
@@ -20,6 +20,8 @@ import type { ResultRow } from "./row.ts";
 /** Settings one chart offers to choose from; the first of more are kept. */
 export const PICKS_MAX = 200;
 export const PANEL = { width: 400, height: 260 };
+/** Of the plot of a chart of one panel. */
+export const WIDE_PIXELS = 880;
 /** Of a panel with its axis, labels and the space beside it. */
 export const PANEL_PIXELS = 485;
 
@@ -110,7 +112,12 @@ const OVER_TIP = [
 type Channels = ReturnType<typeof policyChannels>;
 
 /** Layers of a panel: band of confidence, line, points. */
-function panelLayers(x: JsonObject, y: JsonObject, channels: Channels, tip: JsonObject[]): JsonObject {
+function panelLayers(
+  x: JsonObject,
+  y: JsonObject,
+  channels: Channels,
+  tip: JsonObject[],
+): JsonObject {
   const { color, shape } = channels;
   const band = { y: { ...y, field: "low" }, y2: { field: "high" } };
   return {
@@ -119,7 +126,10 @@ function panelLayers(x: JsonObject, y: JsonObject, channels: Channels, tip: Json
     layer: [
       { mark: { type: "area", opacity: 0.2, line: false }, encoding: band },
       { mark: { type: "line", strokeWidth: 1.5 }, encoding: { y } },
-      { mark: { type: "point", filled: true, size: 42, opacity: 1 }, encoding: { y, shape, tooltip: tip } },
+      {
+        mark: { type: "point", filled: true, size: 42, opacity: 1 },
+        encoding: { y, shape, tooltip: tip },
+      },
     ],
   };
 }
@@ -148,7 +158,7 @@ export function overBoundChart(rows: readonly ResultRow[], options: LinesOptions
       "takes from its first packet to its sender's knowing that all has arrived, in percent: 0 is perfect, 100 is " +
       `twice the bound. Lower is better; the axis is linear up to about 1 % and logarithmic beyond.` +
       settingText(picks, others),
-    panelPixels: PANEL_PIXELS,
+    ...{ panelPixels: PANEL_PIXELS, elastic: true },
     spec: {
       data: { values: kept },
       params: pickParameter(picks, chosen, pickLabel(others)),
@@ -178,7 +188,7 @@ export function overheadChart(rows: readonly ResultRow[], options: LinesOptions)
     "y",
     values.map((value) => value.y),
   );
-  const { color, shape } = policyChannels(policies, PANEL_PIXELS * 1.5);
+  const { color, shape } = policyChannels(policies, WIDE_PIXELS + 80);
   const tip = [
     ...[{ field: "policy" }, { field: "at" }],
     { field: "told", title: "wire overhead" },
@@ -189,12 +199,12 @@ export function overheadChart(rows: readonly ResultRow[], options: LinesOptions)
     text:
       "Bytes on the wire (headers, parity, retransmissions, control) beyond the message's own, in percent of the " +
       `message. Lower is better.${settingText(picks, others)}`,
-    panelPixels: PANEL_PIXELS * 1.5,
+    ...{ panelPixels: WIDE_PIXELS + 80, elastic: true },
     spec: {
       data: { values },
       params: pickParameter(picks, chosen, pickLabel(others)),
       transform: pickFilter(picks),
-      ...{ width: 560, height: 240 },
+      ...{ width: WIDE_PIXELS, height: 240 },
       encoding: { x: axisOf(along, numbersOf(rows, along)), y, color },
       layer: [
         { mark: { type: "line", strokeWidth: 1.5 } },
@@ -229,7 +239,14 @@ export function gainChart(
     const gains = [base.meanNs / row.meanNs, base.p999Ns / row.p999Ns];
     return gains.map((gain, index) => {
       const y = Number(gain.toPrecision(4));
-      return { ...shared, stat: GAIN_STATISTICS[index]!, y, low: y, high: y, told: formatRatio(gain) };
+      return {
+        ...shared,
+        stat: GAIN_STATISTICS[index]!,
+        y,
+        low: y,
+        high: y,
+        told: formatRatio(gain),
+      };
     });
   });
   if (values.length === 0) return undefined;
@@ -251,7 +268,7 @@ export function gainChart(
     text:
       `Completion time under ${baseline} over the policy's own, of means and of 99.9th percentiles: 1 is as fast as ` +
       `${baseline}, higher is better. Logarithmic axis.${settingText(picks, others)}`,
-    panelPixels: PANEL_PIXELS,
+    ...{ panelPixels: PANEL_PIXELS, elastic: true },
     spec: {
       data: { values },
       params: pickParameter(picks, chosen, pickLabel(others)),

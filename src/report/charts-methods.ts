@@ -83,7 +83,13 @@ export function differenceChart(cells: readonly MethodCell[], options: MethodOpt
       })),
     ),
   );
-  const x = axisOf(along, valuesOf([...cells].map(({ reference }) => reference), along).map(Number));
+  const x = axisOf(
+    along,
+    valuesOf(
+      [...cells].map(({ reference }) => reference),
+      along,
+    ).map(Number),
+  );
   const most = Math.max(1.5, ...values.map(({ y }) => Math.abs(y))) * 1.1;
   const ticks = PERCENT_TICKS.filter((tick) => tick >= 0 && tick <= most);
   const tickValues = [...ticks.map((tick) => -tick).reverse(), ...ticks.slice(1)];
@@ -106,7 +112,7 @@ export function differenceChart(cells: readonly MethodCell[], options: MethodOpt
       `setting (${[...new Set(values.map(({ method }) => method))].join("; ")}), for means and 99th percentiles. ` +
       `Inside the band they agree within ${percent} %. Points of few trials scatter by chance; the table below has each ` +
       "confidence interval.",
-    panelPixels: PANEL_PIXELS,
+    ...{ panelPixels: PANEL_PIXELS, elastic: true },
     spec: {
       data: { values },
       facet: { field: "stat", type: "nominal", title: null, sort: [...STATISTICS] },
@@ -119,10 +125,14 @@ export function differenceChart(cells: readonly MethodCell[], options: MethodOpt
             encoding: { y: { datum: -percent }, y2: { datum: percent } },
           },
           {
-            mark: { type: "point", size: 46, filled: true, opacity: 0.85 },
+            mark: { type: "point", size: 50, filled: false, strokeWidth: 1.8 },
             encoding: {
               ...{ x, y, color, tooltip: tip },
-              shape: { field: "method", type: "nominal", legend: { title: null, orient: "bottom", columns: 1 } },
+              shape: {
+                field: "method",
+                type: "nominal",
+                legend: { title: null, orient: "bottom", columns: 1 },
+              },
             },
           },
         ],
@@ -136,7 +146,10 @@ export function differenceChart(cells: readonly MethodCell[], options: MethodOpt
 export function overlayChart(cells: readonly MethodCell[], options: MethodOptions): Chart {
   const { id, along, dims, policies } = options;
   const besides = dims.filter((dim) => dim !== along);
-  const picks = [...new Set(cells.map((cell) => describe(cell.reference, besides)))].slice(0, LINE_PICKS);
+  const picks = [...new Set(cells.map((cell) => describe(cell.reference, besides)))].slice(
+    0,
+    LINE_PICKS,
+  );
   const values = cells.flatMap((cell) =>
     [...cell.rows.values()].flatMap((row) =>
       STATISTICS.map((stat) => ({
@@ -156,7 +169,13 @@ export function overlayChart(cells: readonly MethodCell[], options: MethodOption
     scale: { type: "log", domain: [least * 0.98, most * 1.05], nice: false },
   };
   const { color } = policyChannels(policies, 2 * PANEL_PIXELS);
-  const x = axisOf(along, valuesOf([...cells].map(({ reference }) => reference), along).map(Number));
+  const x = axisOf(
+    along,
+    valuesOf(
+      [...cells].map(({ reference }) => reference),
+      along,
+    ).map(Number),
+  );
   const tip = [
     ...[{ field: "policy" }, { field: "method" }, { field: "at" }],
     { field: "told", title: "completion time" },
@@ -169,7 +188,7 @@ export function overlayChart(cells: readonly MethodCell[], options: MethodOption
     text:
       "Completion time over the time without any loss. Lines are the model's, points what was emulated in virtual time " +
       `or measured over UDP; a point on its line is agreement.${picks.length > 1 ? " Choose the setting above the picture." : ""}`,
-    panelPixels: PANEL_PIXELS,
+    ...{ panelPixels: PANEL_PIXELS, elastic: true },
     spec: {
       ...{ data: { values: kept }, params },
       transform: picks.length < 2 ? [] : [{ filter: "datum.pick === pick" }],
@@ -181,7 +200,7 @@ export function overlayChart(cells: readonly MethodCell[], options: MethodOption
           { transform: [{ filter: "datum.model" }], mark: { type: "line", strokeWidth: 1.5 } },
           {
             transform: [{ filter: "!datum.model" }],
-            mark: { type: "point", size: 55, filled: true, opacity: 0.9 },
+            mark: { type: "point", size: 55, filled: false, strokeWidth: 1.8 },
             encoding: { shape, tooltip: tip },
           },
         ],
@@ -197,17 +216,23 @@ function pick(picks: readonly string[], besides: readonly Dimension[]): JsonObje
   return { name: "pick", value: middle, bind: { input: "select", options: [...picks], name } };
 }
 
+function worst(cell: MethodCell): number {
+  const apart = others(cell).flatMap((row) =>
+    STATISTICS.map((stat) => Math.abs(difference(row, cell.reference, stat))),
+  );
+  return Math.max(...apart);
+}
+
+/** Whether all methods are within AGREEMENT of the reference, in all STATISTICS. */
+export function agrees(cell: MethodCell): boolean {
+  return worst(cell) <= AGREEMENT;
+}
+
 /** Every cell's figures by each method, their differences from the reference, and whether they agree. */
 export function methodTable(cells: readonly MethodCell[], dims: readonly Dimension[]): Table {
   const methods = METHODS.filter((method) => cells.some(({ rows }) => rows.has(method)));
   const word = (method: Method) => methodLabel({ method, exact: true });
   const pairs = methods.flatMap((method) => STATISTICS.map((stat) => ({ method, stat })));
-  const worst = (cell: MethodCell) =>
-    Math.max(
-      ...others(cell).flatMap((row) =>
-        STATISTICS.map((stat) => Math.abs(difference(row, cell.reference, stat))),
-      ),
-    );
   return {
     kind: "table",
     caption: `Figures by method; a tick where all are within ${AGREEMENT * 100} % of the first in this order: ${REFERENCES.map(
@@ -215,17 +240,24 @@ export function methodTable(cells: readonly MethodCell[], dims: readonly Dimensi
     ).join("; ")}`,
     columns: [
       ...[{ title: "policy" }, ...dims.map(({ name }) => ({ title: name }))],
+      { title: `within ${AGREEMENT * 100} %` },
+      ...[
+        { title: "largest |Δ|", numeric: true },
+        { title: "± of the mean", numeric: true },
+      ],
       ...pairs.map(({ method, stat }) => ({ title: `${stat}, ${word(method)}`, numeric: true })),
       ...pairs.map(({ method, stat }) => ({ title: `Δ ${stat}, ${word(method)}`, numeric: true })),
-      ...[{ title: "largest |Δ|", numeric: true }, { title: "± of the mean", numeric: true }],
-      { title: `within ${AGREEMENT * 100} %` },
     ],
     rows: cells.map((cell) => {
       const { reference } = cell;
       const largest = worst(cell);
+      const confidence = reference.meanCi95Ns / reference.meanNs;
       const time = (ns: number | undefined) => (ns === undefined ? ["", -1] : [formatTime(ns), ns]);
       return [
         ...[reference.policy, ...dims.map((dim) => [dim.label(reference), dim.value(reference)])],
+        agrees(cell) ? ["✓ yes", 0] : ["✗ no", 1],
+        [formatDifference(largest).replace("+", ""), largest],
+        [formatDifference(confidence).replace("+", ""), confidence],
         ...pairs.map(({ method, stat }) => {
           const row = cell.rows.get(method);
           return time(row && timeOf(row, stat));
@@ -236,9 +268,6 @@ export function methodTable(cells: readonly MethodCell[], dims: readonly Dimensi
           const apart = difference(row, reference, stat);
           return [formatDifference(apart), apart];
         }),
-        [formatDifference(largest).replace("+", ""), largest],
-        [formatDifference(reference.meanCi95Ns / reference.meanNs).replace("+", ""), reference.meanCi95Ns],
-        largest <= AGREEMENT ? ["✓ yes", 0] : ["✗ no", 1],
       ] as Table["rows"][number];
     }),
   };

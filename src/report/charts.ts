@@ -2,6 +2,8 @@
  * Which pictures a set of rows asks for. What an experiment varied decides: sizes and losses make heat maps, each varied
  * quantity makes lines along it, several methods make a comparison.
  */
+
+import { distributionChart } from "./charts-distribution.ts";
 import {
   BURST,
   BYTES,
@@ -18,17 +20,18 @@ import {
   RTT,
   valuesOf,
 } from "./charts-format.ts";
-import { distributionChart } from "./charts-distribution.ts";
 import { heatChart, isGrid } from "./charts-heat.ts";
 import { gainChart, type LinesOptions, overBoundChart, overheadChart } from "./charts-lines.ts";
 import {
   AGREEMENT,
+  agrees,
   differenceChart,
   type MethodOptions,
   methodCells,
   methodTable,
   overlayChart,
 } from "./charts-methods.ts";
+import { phaseChart, phaseTable } from "./charts-phases.ts";
 import type { Section } from "./html.ts";
 import { hasTimes } from "./parse-rows.ts";
 import type { ResultRow } from "./row.ts";
@@ -127,7 +130,7 @@ function methodSection(rows: readonly ResultRow[], policies: readonly PolicyLook
   const looks = policies.filter(({ name }) => named.has(name));
   const options = (id: string): MethodOptions => ({ id, along, dims, policies: looks });
   const table = methodTable(cells, dims);
-  const agreeing = table.rows.filter((row) => (row.at(-1) as [string, number])[1] === 0).length;
+  const agreeing = cells.filter(agrees).length;
   return [
     {
       title: "Model against emulator against UDP",
@@ -163,7 +166,11 @@ export function chartSections(all: readonly ResultRow[]): Section[] {
       distributionChart(kept, distribution),
       ...overheadCharts(frame),
     ];
-    return { title: part.title, blocks: charts.map((chart) => ({ kind: "chart", chart })) };
+    const phases = { id: `${prefix}-phases`, others: varied, policies: looks };
+    const changing = [phaseChart(kept, phases)].filter((chart) => chart !== undefined);
+    const totals = [phaseTable(kept, varied)].filter((table) => table !== undefined);
+    const blocks = [...changing, ...charts].map((chart) => ({ kind: "chart" as const, chart }));
+    return { title: part.title, blocks: [...totals, ...blocks] };
   });
   return [...sections, ...methodSection(rows, policies)];
 }

@@ -24,23 +24,25 @@ const CONFIG = {
   },
   legend: {
     ...{ labelColor: "var(--ink)", titleColor: "var(--ink-soft)", labelFontSize: 12 },
-    ...{ titleFontSize: 11.5, titleFontWeight: 500, labelLimit: 320, symbolSize: 70, offset: 12, symbolOpacity: 1 },
+    ...{
+      titleFontSize: 11.5,
+      titleFontWeight: 500,
+      labelLimit: 320,
+      symbolSize: 70,
+      offset: 12,
+      symbolOpacity: 1,
+    },
   },
   facet: { spacing: { row: 18, column: 26 } },
+  title: {
+    ...{ color: "var(--ink)", subtitleColor: "var(--ink-soft)", anchor: "start", offset: 14 },
+    ...{ fontSize: 16, subtitleFontSize: 13, frame: "bounds" },
+  },
   text: { fill: "var(--ink)" },
 };
 
-/** A vega specification, ready to be drawn. */
-export interface CompiledChart {
-  readonly id: string;
-  readonly title: string;
-  readonly text: string;
-  readonly spec: object;
-  readonly panelPixels?: number;
-}
-
-/** Errors: whatever vega-lite says against the specification, warnings too: our charts have none. */
-export function compileChart(chart: Chart): CompiledChart {
+/** The chart as a vega specification. Errors: whatever vega-lite says against the specification, warnings too: our charts have none. */
+export function compileChart(chart: Chart): object {
   const warnings: string[] = [];
   const warn = (...words: readonly unknown[]) => {
     warnings.push(words.map(String).join(" "));
@@ -48,12 +50,10 @@ export function compileChart(chart: Chart): CompiledChart {
   };
   const ignore = () => logger;
   const logger = { warn, error: warn, info: ignore, debug: ignore, level: ignore };
-  const spec: JsonObject = { ...chart.spec, padding: 4 };
+  const spec: JsonObject = { padding: 4, ...chart.spec };
   // The types of a whole specification are thousands of alternatives; the compiler checks what it is given.
   const options = { logger, config: CONFIG } as unknown as Parameters<typeof compile>[1];
   const compiled = compile(spec as unknown as Parameters<typeof compile>[0], options);
   if (warnings.length > 0) throw new Error(`chart ${chart.id}: ${warnings.join("; ")}`);
-  const { id, title, text, panelPixels } = chart;
-  const sized = panelPixels === undefined ? {} : { panelPixels };
-  return { id, title, text, spec: compiled.spec, ...sized };
+  return compiled.spec;
 }

@@ -130,17 +130,18 @@ const BUTTONS = `<button type="button" data-download="jsonl">JSON Lines</button>
 export function pageOf(page: Page): string {
   const { title, subtitle = "", notices = [], sections, data } = page;
   const tables: Omit<Table, "kind" | "caption">[] = [];
-  const charts: { id: string; spec: object; panelPixels?: number; label: string }[] = [];
+  const charts: object[] = [];
   const block = (item: Block): string => {
     if (item.kind === "facts") return factsBlock(item);
     if (item.kind === "chart") {
-      const { id, spec, panelPixels, title: label } = compileChart(item.chart);
-      charts.push({ id, spec, label, ...(panelPixels === undefined ? {} : { panelPixels }) });
+      const { id, title: label, panelPixels, elastic, canvas } = item.chart;
+      charts.push({ id, label, panelPixels, elastic, canvas, spec: compileChart(item.chart) });
       return chartBlock(item.chart);
     }
     const index = tables.push({ columns: item.columns, rows: item.rows }) - 1;
     const caption = escapeHtml(item.caption);
-    return `<div class="scroll"><table data-table="${index}"><caption>${caption}</caption></table></div>`;
+    return `<div class="scroll" tabindex="0"><table data-table="${index}">
+<caption><span>${caption}</span></caption></table></div>`;
   };
   const body = sections.map(
     (section, index) => `<section id="${anchorOf(index)}">

@@ -13,6 +13,12 @@ const TEXT_MAX = 4096;
 /** Of a refused value, shown in the error. */
 const SHOWN_MAX = 60;
 
+/** Phases one row may have. */
+const PHASES_MAX = 1000;
+const PHASE_NUMBERS = [
+  ...["messages", "idealNs", "boundNs", "meanNs", "p99Ns", "p999Ns", "totalNs", "wireOverhead"],
+];
+
 const TRANSPORTS = ["model", "emulated", "udp"];
 const COLLECTIVES = ["ring", "recursive-doubling", "tree"];
 const TEXTS = ["version", "experiment", "key", "policy", "link", "reverseLink"] as const;
@@ -50,6 +56,18 @@ function isQuantiles(value: unknown): boolean {
   return Array.isArray(value) && value.length === length && value.every(Number.isFinite);
 }
 
+function isPhases(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length > PHASES_MAX) return false;
+  return value.every(
+    (phase: Readonly<Record<string, unknown>> | null) =>
+      typeof phase === "object" &&
+      phase !== null &&
+      ["link", "reverseLink"].every((name) => typeof phase[name] === "string") &&
+      PHASE_NUMBERS.every((name) => Number.isFinite(phase[name])) &&
+      Number(phase.boundNs) > 0,
+  );
+}
+
 /** What is wrong with a value as a row; undefined: nothing. */
 function complaint(row: Readonly<Record<string, unknown>>): string | undefined {
   const wrong = (name: string) => `${name} is ${shown(row[name])}`;
@@ -65,11 +83,14 @@ function complaint(row: Readonly<Record<string, unknown>>): string | undefined {
     }
   }
   for (const name of POSITIVE) if (row[name] === 0) return wrong(name);
-  if (!Number.isFinite(row.wireOverhead)) return wrong("wireOverhead");
   if (!TRANSPORTS.includes(row.transport as string)) return wrong("transport");
   if (!(METHODS as readonly unknown[]).includes(row.method)) return wrong("method");
   if (typeof row.exact !== "boolean") return wrong("exact");
-  if (hasTimes(row) && !isQuantiles(row.quantilesNs)) return wrong("quantilesNs");
+  if (hasTimes(row)) {
+    if (!isQuantiles(row.quantilesNs)) return wrong("quantilesNs");
+    if (!Number.isFinite(row.wireOverhead)) return wrong("wireOverhead");
+  }
+  if (row.phases !== undefined && !isPhases(row.phases)) return wrong("phases");
   if (row.collective === undefined) return undefined;
   if (!COLLECTIVES.includes(row.collective as string)) return wrong("collective");
   return Number.isSafeInteger(row.datacenters) ? undefined : wrong("datacenters");
@@ -143,7 +164,8 @@ export function mergeRows(parts: readonly ParsedRows[]): ParsedRows {
     else rows.set(identity, row);
   }
   const notices = parts.flatMap((part) => part.notices);
-  if (repeated > 0) notices.push(`${repeated} rows came more than once: the first of each is used.`);
+  if (repeated > 0)
+    notices.push(`${repeated} rows came more than once: the first of each is used.`);
   const total = rows.size;
   check(total <= REPORT_ROWS_MAX, `${total} rows are too many`, "report on fewer at a time");
   return { rows: [...rows.values()], notices };

@@ -2,12 +2,15 @@
 // unpacks the JSON in the page, and only ever sets text: nothing from the data becomes HTML or code.
 /* global vega, document, window, Blob, DecompressionStream, Response, URL, atob, matchMedia, setTimeout, clearTimeout */
 (async () => {
-  "use strict";
   /** Time without a change of the window's width after which charts are laid out anew. */
   const SETTLED_MS = 150;
   /** Of a legend's entry: symbol and space, and a letter. */
   const ENTRY_PIXELS = 34;
   const LETTER_PIXELS = 7;
+  /** Narrower plots scroll. */
+  const PLOT_PIXELS_MIN = 220;
+  /** Rows of a table on the page: what a browser lays out without delay. */
+  const ROWS_SHOWN_MAX = 2000;
 
   async function unpack(text) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -48,22 +51,33 @@
 
   // ---- charts
   /** The chart's specification for a width: as many panels beside each other as fit, legends as wide as that. */
-  function fit({ spec, panelPixels }, pixels) {
+  function fit({ spec, panelPixels, elastic }, pixels) {
     const copy = structuredClone(spec);
+    const lacking = elastic ? panelPixels - pixels : 0;
+    if (lacking > 0) {
+      const width = (copy.signals || []).find(({ name }) => name === "child_width");
+      if (width) width.value = Math.max(PLOT_PIXELS_MIN, width.value - lacking);
+      else copy.width = Math.max(PLOT_PIXELS_MIN, copy.width - lacking);
+    }
     let used = 0;
     if (panelPixels && copy.layout && copy.layout.columns) {
       used = Math.max(1, Math.min(copy.layout.columns, Math.floor(pixels / panelPixels)));
       copy.layout.columns = used;
     }
     for (const legend of copy.legends || []) {
-      const scale = copy.scales.find(({ name }) => name === (legend.fill || legend.stroke || legend.shape));
+      const scale = copy.scales.find(
+        ({ name }) => name === (legend.fill || legend.stroke || legend.shape),
+      );
       if (!legend.columns || !scale || !Array.isArray(scale.domain)) continue;
-      const widths = scale.domain.map((entry) => String(entry).length * LETTER_PIXELS + ENTRY_PIXELS);
+      const widths = scale.domain.map(
+        (entry) => String(entry).length * LETTER_PIXELS + ENTRY_PIXELS,
+      );
       const inOne = widths.reduce((sum, width) => sum + width, 0) <= pixels;
       const most = Math.max(1, Math.floor(pixels / Math.max(...widths)));
       legend.columns = inOne ? widths.length : Math.min(legend.columns, most);
     }
-    return { fitted: copy, layout: `${used} ${JSON.stringify((copy.legends || []).map((l) => l.columns))}` };
+    const columns = (copy.legends || []).map((legend) => legend.columns);
+    return { fitted: copy, layout: JSON.stringify([used, lacking > 0 ? pixels : 0, columns]) };
   }
 
   const drawn = new Map();
@@ -76,11 +90,11 @@
     const kept = before && before.signals;
     if (before) before.view.finalize();
     place.replaceChildren();
-    const binds = element("div");
+    const binds = element("div", { className: "picks" });
     const canvas = element("div");
     place.append(binds, canvas);
     const view = new vega.View(vega.parse(fitted), {
-      ...{ renderer: chart.renderer || "svg", container: canvas, bind: binds, hover: true },
+      ...{ renderer: chart.canvas ? "canvas" : "svg", container: canvas, bind: binds, hover: true },
       ...{ tooltip: showTip, loader: offline },
     });
     const entry = { view, layout, signals: kept || {} };
@@ -116,16 +130,22 @@
   }
 
   function fillBody(body, { columns, rows }) {
-    const lines = rows.map((cells) =>
+    const lines = rows.slice(0, ROWS_SHOWN_MAX).map((cells) =>
       element(
         "tr",
         {},
         cells.map((cell, index) =>
-          element("td", { textContent: textOf(cell), className: columns[index].numeric ? "numeric" : "" }),
+          element("td", {
+            textContent: textOf(cell),
+            className: columns[index].numeric ? "numeric" : "",
+          }),
         ),
       ),
     );
     body.replaceChildren(...lines);
+    if (rows.length <= ROWS_SHOWN_MAX) return;
+    const note = `The first ${ROWS_SHOWN_MAX} of ${rows.length} rows in this order; the downloads have all.`;
+    body.append(element("tr", {}, [element("td", { textContent: note, colSpan: columns.length })]));
   }
 
   function makeTable(place, table) {
@@ -139,7 +159,9 @@
         for (const other of headers) other.setAttribute("aria-sort", "none");
         header.setAttribute("aria-sort", down ? "descending" : "ascending");
         const sign = down ? -1 : 1;
-        const rows = [...table.rows].sort((a, b) => sign * compare(keyOf(a[index]), keyOf(b[index])));
+        const rows = [...table.rows].sort(
+          (a, b) => sign * compare(keyOf(a[index]), keyOf(b[index])),
+        );
         fillBody(body, { columns: table.columns, rows });
       });
       return header;
@@ -152,7 +174,9 @@
   function records() {
     return data.rows.map((values) =>
       Object.fromEntries(
-        data.fields.map((field, index) => [field, values[index]]).filter(([, value]) => value !== null),
+        data.fields
+          .map((field, index) => [field, values[index]])
+          .filter(([, value]) => value !== null),
       ),
     );
   }
@@ -167,8 +191,12 @@
   }
 
   const formats = {
-    jsonl: () => records().map((record) => `${JSON.stringify(record)}\n`).join(""),
-    csv: () => [data.fields, ...data.rows].map((row) => `${row.map(csvField).join(",")}\r\n`).join(""),
+    jsonl: () =>
+      records()
+        .map((record) => `${JSON.stringify(record)}\n`)
+        .join(""),
+    csv: () =>
+      [data.fields, ...data.rows].map((row) => `${row.map(csvField).join(",")}\r\n`).join(""),
   };
   const types = { jsonl: "application/x-ndjson", csv: "text/csv" };
 

@@ -71,7 +71,8 @@ export function sampleRow(setting: Setting): ResultRow {
   const steps = datacenters === undefined ? 1 : 2 * datacenters - 2;
   const times = Array.from({ length: TRIALS }, () => {
     let ns = 0;
-    for (let step = 0; step < steps; step++) ns += trial(policy, random, chunks, loss, rttNs) * skew;
+    for (let step = 0; step < steps; step++)
+      ns += trial(policy, random, chunks, loss, rttNs) * skew;
     return Math.round(ns);
   }).sort((a, b) => a - b);
   const at = (level: number) => times[Math.min(TRIALS - 1, Math.floor(level * TRIALS))]!;
@@ -83,7 +84,12 @@ export function sampleRow(setting: Setting): ResultRow {
   return {
     ...{ version: setting.version ?? "0.1.0", experiment, key, transport: TRANSPORT_OF[method] },
     ...{ method, exact: method !== "analytic" || bytes < 2 ** 28, policy, link },
-    ...{ reverseLink: "rate 400gbit delay 12.5ms", rateBps: RATE_BPS, rttNs, packetLoss: loss / 16 },
+    ...{
+      reverseLink: "rate 400gbit delay 12.5ms",
+      rateBps: RATE_BPS,
+      rttNs,
+      packetLoss: loss / 16,
+    },
     ...{ chunkLoss: loss, burstPackets, bytes, packetBytes: 4096, chunkBytes: CHUNK_BYTES },
     ...{ trials: TRIALS, seed: 7, warmup: policy === "auto" ? 20 : 0 },
     ...(datacenters === undefined ? {} : { collective: "ring" as const, datacenters }),
@@ -98,7 +104,11 @@ export function sampleRow(setting: Setting): ResultRow {
 const SIZES = Array.from({ length: 9 }, (_, i) => 2 ** (17 + 2 * i));
 const LOSSES = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1];
 
-function sweep(experiment: string, sizes: readonly number[], losses: readonly number[]): ResultRow[] {
+function sweep(
+  experiment: string,
+  sizes: readonly number[],
+  losses: readonly number[],
+): ResultRow[] {
   return SAMPLE_POLICIES.flatMap((policy) =>
     sizes.flatMap((bytes) => losses.map((loss) => sampleRow({ experiment, policy, bytes, loss }))),
   );
@@ -123,7 +133,14 @@ export function sampleRows(): ResultRow[] {
     ["sr-rto", "ec-mds(32,8)"].flatMap((policy) =>
       [2 ** 21, 2 ** 27].flatMap((bytes) =>
         [1e-5, 1e-4, 1e-3, 1e-2].map((loss) =>
-          sampleRow({ experiment: "methods", policy, bytes, loss, method, skew: 1 + index * 0.004 }),
+          sampleRow({
+            experiment: "methods",
+            policy,
+            bytes,
+            loss,
+            method,
+            skew: 1 + index * 0.004,
+          }),
         ),
       ),
     ),
