@@ -6,6 +6,7 @@ import { emulateCommand } from "./emulate.ts";
 import { experimentCommand } from "./experiment.ts";
 import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } from "./failure.ts";
 import { linksCommand } from "./links.ts";
+import { modelCommand } from "./model.ts";
 import { probeCommand } from "./probe.ts";
 import { recvCommand } from "./recv.ts";
 import { reportCommand } from "./report.ts";
@@ -22,6 +23,7 @@ const COMMANDS: readonly (() => Command)[] = [
   sendCommand,
   recvCommand,
   emulateCommand,
+  modelCommand,
   traceCommand,
   experimentCommand,
   reportCommand,

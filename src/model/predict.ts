@@ -1,5 +1,6 @@
 /** A scheme's completion time on a setting, from formulas: what the planner, experiments and the command line ask. */
 import { predictBound, predictIdeal } from "./bounds.ts";
+import { withControlLoss } from "./control.ts";
 import { predictErasureCoding } from "./erasure-coding.ts";
 import { predictGoBackN } from "./go-back-n.ts";
 import { predictHybrid } from "./hybrid.ts";
@@ -34,15 +35,26 @@ export function predict(
       return predictIdeal(setting);
     case "bound":
       return predictBound(setting);
+    case "hybrid":
+      return predictHybrid(setting, scheme.shape);
+    default:
+      return withControlLoss(predictPolicy(scheme, setting, options), setting);
+  }
+}
+
+function predictPolicy(
+  scheme: Exclude<Scheme, { kind: "ideal" | "bound" | "hybrid" }>,
+  setting: Setting,
+  options: PredictOptions,
+): Prediction {
+  switch (scheme.kind) {
+    case "gbn":
+      return predictGoBackN(setting);
     case "sr-rto":
     case "sr-nack":
       return predictSelectiveRepeat(scheme, setting, options);
     case "ec-mds":
     case "ec-xor":
       return predictErasureCoding(scheme, setting, options);
-    case "hybrid":
-      return predictHybrid(setting, scheme.shape);
-    case "gbn":
-      return predictGoBackN(setting);
   }
 }

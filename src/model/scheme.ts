@@ -1,7 +1,10 @@
 /** Schemes from the policies' text and back. The defaults are the policies' own; a test keeps them together. */
 import { parseCall } from "../base/call-text.ts";
-import { check } from "../base/errors.ts";
-import type { HybridShape, Scheme } from "./types.ts";
+import { check, SdrError } from "../base/errors.ts";
+import { pathViewOf } from "./hybrid.ts";
+import { hybridShape } from "./parity.ts";
+import { messageShape } from "./timing.ts";
+import type { HybridShape, Scheme, Setting } from "./types.ts";
 
 export const SCHEME_DEFAULTS = {
   alpha: 2,
@@ -9,6 +12,7 @@ export const SCHEME_DEFAULTS = {
   k: 32,
   m: 8,
   beta: 1 / 4,
+  target: 1e-4,
 } as const;
 
 /** Most chunks a block, data and parity together: the code's field has so many elements. */
@@ -19,7 +23,28 @@ type Options = Readonly<Record<string, number>>;
 interface SchemeEntry {
   readonly name: Scheme["kind"];
   readonly options: readonly string[];
-  read(options: Options): Scheme;
+  read(options: Options, setting: Setting | undefined): Scheme;
+}
+
+const SHAPE = ["k", "rows", "parity", "interleave"] as const;
+
+/** Of the policy, which chooses its shape for each message, or with a shape given in full. */
+function readHybrid(options: Options, setting: Setting | undefined): Scheme {
+  const [k, rows, parity, interleave] = SHAPE.map((name) => options[name]);
+  const given = SHAPE.filter((name) => options[name] !== undefined).length;
+  if (k !== undefined && rows !== undefined && parity !== undefined && interleave !== undefined)
+    return { kind: "hybrid", shape: { k, rows, parity, interleave } };
+  check(given === 0, "hybrid's shape is not complete", `give all of ${SHAPE.join(", ")}, or none`);
+  const { target = SCHEME_DEFAULTS.target } = options;
+  check(target >= 1e-9 && target <= 0.5, `target ${target} is out of range`, "give 1e-9 to 0.5");
+  if (setting === undefined)
+    throw new SdrError(
+      "INVALID_ARGUMENT",
+      "hybrid chooses its shape for each message",
+      `name the message, or give ${SHAPE.join(", ")}`,
+    );
+  const chunks = Math.max(1, messageShape(setting).chunks);
+  return { kind: "hybrid", shape: hybridShape(chunks, pathViewOf(setting), target) };
 }
 
 const SCHEMES: readonly SchemeEntry[] = [
@@ -54,13 +79,13 @@ const SCHEMES: readonly SchemeEntry[] = [
   ),
   {
     name: "hybrid",
-    options: ["k", "rows", "parity", "interleave"],
-    read: ({ k = 32, rows = 8, parity = rows, interleave = 1 }) => ({
-      kind: "hybrid",
-      shape: { k, rows, parity, interleave },
-    }),
+    options: ["target", ...SHAPE],
+    read: readHybrid,
   },
 ];
+
+/** All, in the order of a table. */
+export const SCHEME_NAMES: readonly string[] = SCHEMES.map(({ name }) => name);
 
 function checkShape({ k, rows, parity, interleave }: HybridShape): void {
   const whole = (name: string, value: number, least: number, most: number) =>
@@ -100,11 +125,12 @@ export function checkScheme(scheme: Scheme): void {
 
 /**
  * A scheme from a policy's text, canonical or not: "sr-rto", "ec-mds(32,8)", "sr-nack(alpha=1)"; also "ideal", "bound".
- * Errors: INVALID_ARGUMENT that names the value and lists what is known.
+ * `setting` is the message's: "hybrid", "hybrid(target=1e-3)" choose their shape by it, as if its loss were known.
+ * Errors: INVALID_ARGUMENT that names the value and lists what is known; without a setting for hybrid without a shape.
  */
-export function parseScheme(text: string): Scheme {
+export function parseScheme(text: string, setting?: Setting): Scheme {
   const { entry, options } = parseCall(text, SCHEMES, { one: "scheme", many: "schemes" });
-  const scheme = entry.read(options);
+  const scheme = entry.read(options, setting);
   checkScheme(scheme);
   return scheme;
 }
@@ -130,8 +156,8 @@ export function formatScheme(scheme: Scheme): string {
     case "ec-xor":
       return call([scheme.k, scheme.m, ...named([["beta", scheme.beta, beta]])]);
     case "hybrid": {
-      const { k, rows, parity, interleave } = scheme.shape;
-      return call([k, rows, parity, interleave]);
+      const { shape } = scheme;
+      return call(SHAPE.map((name) => `${name}=${shape[name]}`));
     }
     default:
       return scheme.kind;
