@@ -224,3 +224,11 @@ export function hybridShape(chunkCount: number, view: PathView, target: number):
   if (waitNs(least) - waitNs(parity) <= worthNs * (parity - least)) parity = least;
   return { k, rows, parity, interleave };
 }
+
+/** Share of messages of this shape that wait for a repair, were the loss at its upper bound; at most 1. */
+export function shapeFailure(chunkCount: number, view: PathView, shape: HybridShape): number {
+  const { k, parity, interleave } = shape;
+  const worst = { probability: view.upper, burstChunks: view.burstChunks };
+  const blocks = Math.max(1, Math.ceil(tailChunks(chunkCount, view) / k));
+  return Math.min(1, blocks * blockFailure(k, parity, worst, interleave));
+}

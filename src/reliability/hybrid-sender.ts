@@ -1,6 +1,7 @@
 /** The sender of the hybrid scheme, which hybrid.ts describes. */
 
 import type { SdrError } from "../base/errors.ts";
+import { REPAIR_FAILURE } from "../model/hybrid.ts";
 import { repairRows } from "../model/parity.ts";
 import type { HybridShape } from "../model/types.ts";
 import { ACK_RTT_FRACTION, copySpacingNs, FINAL_COPIES } from "./acknowledger.ts";
@@ -188,7 +189,8 @@ export class HybridSender implements SendSession {
     this.neededOnce[block] = 1;
     const sent = rows.sentOf(block);
     if (chunks > layout.code.m - sent) return this.repairData(block, nowNs);
-    const total = sent + repairRows(chunks, this.params.path.loss, this.target);
+    const failure = Math.min(this.target, REPAIR_FAILURE);
+    const total = sent + repairRows(chunks, this.params.path.loss, failure);
     rows.want(block, total, total, false);
   }
 
@@ -202,13 +204,15 @@ export class HybridSender implements SendSession {
   }
 
   handleInjected(first: number, count: number, nowNs: number, parity = false): void {
-    const { injectedNs, layout } = this;
+    const { injectedNs, layout, table } = this;
     if (parity) {
       this.rows.injected(first, count);
-      injectedNs[Math.floor(first / layout.code.m)] = nowNs;
+      const block = Math.floor(first / layout.code.m);
+      if (block >= 0 && block < layout.blockCount) injectedNs[block] = nowNs;
     } else {
-      this.table.injected(first, count, nowNs);
-      for (let chunk = first; chunk < first + count; chunk++)
+      table.injected(first, count, nowNs);
+      const end = Math.min(first + count, table.fresh);
+      for (let chunk = Math.max(0, first); chunk < end; chunk++)
         injectedNs[layout.blockOf(chunk)] = nowNs;
     }
     this.pace.injected(count, nowNs);

@@ -39,11 +39,17 @@ export interface HybridOptions {
   readonly target?: number;
 }
 
+/** How one message is protected; its blocks' rows must fit the room. */
+export interface HybridChoice extends HybridShape {
+  /** In place of the policy's. */
+  readonly target?: number;
+}
+
 export interface HybridPolicyOptions {
-  /** As in HybridOptions; checked by the caller. */
+  /** As in HybridOptions; checked by the caller. Sizes the tail's parity by what the head of a message showed. */
   readonly target: number;
-  /** The shape of a message of 1 chunk or more, given what is known of its path; its blocks' rows must fit the room. */
-  choose(params: SessionParams): HybridShape;
+  /** For a message of 1 chunk or more, given what is known of its path. */
+  choose(params: SessionParams): HybridChoice;
 }
 
 function checkShape(shape: HybridShape, chunkCount: number): void {
@@ -61,14 +67,14 @@ function checkShape(shape: HybridShape, chunkCount: number): void {
  * still repairs what is left at the end by rows. `name` is the policy's canonical text, at most 64 bytes.
  * Errors: createSender throws INVALID_ARGUMENT for a shape that the message has no room for.
  */
-export function hybridPolicy(name: string, { target, choose }: HybridPolicyOptions): Policy {
+export function hybridPolicy(name: string, options: HybridPolicyOptions): Policy {
   const paces = new WeakMap<PathEstimate, MeasuredPace>();
   const createSender = (params: SessionParams): SendSession => {
     const { chunkCount, path } = params;
     let pace = paces.get(path);
     if (pace === undefined) paces.set(path, (pace = { chunkNs: 0 }));
-    const empty = { k: 1, rows: 1, parity: 0, interleave: 1 };
-    const shape = chunkCount === 0 ? empty : choose(params);
+    const empty: HybridChoice = { k: 1, rows: 1, parity: 0, interleave: 1 };
+    const { target = options.target, ...shape } = chunkCount === 0 ? empty : options.choose(params);
     if (chunkCount > 0) checkShape(shape, chunkCount);
     return new HybridSender(params, shape, target, pace);
   };

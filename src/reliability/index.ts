@@ -1,6 +1,7 @@
 /** Reliability policies: the interface to write one against, the built-in ones, and their parts for reuse. */
 export * from "./acknowledger.ts";
 export * from "./ask-list.ts";
+export * from "./auto.ts";
 export * from "./bitmap.ts";
 export * from "./block-decoder.ts";
 export * from "./block-fallback.ts";

@@ -1,5 +1,6 @@
 /** The built-in policies by name, and policies from text. */
 import { parseCall } from "../base/call-text.ts";
+import { auto } from "./auto.ts";
 import { erasureCodingMds, erasureCodingXor } from "./erasure-coding.ts";
 import { goBackN } from "./go-back-n.ts";
 import { hybrid } from "./hybrid.ts";
@@ -51,6 +52,12 @@ export const POLICIES: readonly PolicyEntry[] = [
     summary: "Repair inside the stream, parity for the last round trip, sized by the loss",
     options: ["target"],
     create: (options) => hybrid(options),
+  },
+  {
+    name: "auto",
+    summary: "Chooses between all of these, message by message, by what the path has shown",
+    options: ["objective", "overhead"],
+    create: (options) => auto(options),
   },
 ];
 
