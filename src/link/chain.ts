@@ -93,27 +93,42 @@ class Powers {
   }
 }
 
+/** Powers for runs shorter than this are computed once a likelihood; longer ones are few. */
+const KNOWN_MAX = 1024;
+
 /** Logarithm of the probability of a record, the chain being in its steady state at the first packet. */
 export function logLikelihood(chain: Chain, { firstLost, lengths }: Runs): number {
-  const kinds = [false, true].map((lost) => ({
-    powers: new Powers(fateMatrix(chain, lost)),
-    known: new Map<number, Matrix>(),
-  }));
-  const bad = badShare(chain);
-  let state: Vector = [1 - bad, bad];
+  const kinds = [firstLost, !firstLost].map((lost) => {
+    const powers = new Powers(fateMatrix(chain, lost));
+    return { powers, known: new Array<Matrix | undefined>(KNOWN_MAX) };
+  }) as [Kind, Kind];
+  let bad = badShare(chain);
+  let good = 1 - bad;
   let sum = 0;
   for (let i = 0; i < lengths.length; i++) {
-    const { powers, known } = kinds[(i % 2 === 0) === firstLost ? 1 : 0]!;
+    const kind = kinds[i % 2] as Kind;
     const length = lengths[i]!;
-    let power = known.get(length);
-    if (power === undefined) known.set(length, (power = powers.of(length)));
-    const [toGood, toBad] = apply(state, power);
+    const [a, b, c, d] = powerOf(kind, length);
+    // In place of apply(): there may be millions of runs.
+    const toGood = good * a + bad * c;
+    const toBad = good * b + bad * d;
     const total = toGood + toBad;
     if (!(total > 0)) return Number.NEGATIVE_INFINITY;
-    state = [toGood / total, toBad / total];
-    sum += Math.log(total) + length * powers.logScale;
+    good = toGood / total;
+    bad = toBad / total;
+    sum += Math.log(total) + length * kind.powers.logScale;
   }
   return sum;
+}
+
+interface Kind {
+  readonly powers: Powers;
+  readonly known: (Matrix | undefined)[];
+}
+
+function powerOf({ powers, known }: Kind, length: number): Matrix {
+  if (length >= KNOWN_MAX) return powers.of(length);
+  return (known[length] ??= powers.of(length));
 }
 
 /** P(a run of lost packets has at least n), n >= 1. */
