@@ -51,7 +51,7 @@
 
   // ---- charts
   /** The chart's specification for a width: as many panels beside each other as fit, legends as wide as that. */
-  function fit({ spec, panelPixels, elastic }, pixels) {
+  function arrange({ spec, panelPixels, elastic }, pixels) {
     const copy = structuredClone(spec);
     const lacking = elastic ? panelPixels - pixels : 0;
     if (lacking > 0) {
@@ -60,7 +60,7 @@
       else copy.width = Math.max(PLOT_PIXELS_MIN, copy.width - lacking);
     }
     let used = 0;
-    if (panelPixels && copy.layout && copy.layout.columns) {
+    if (panelPixels && copy.layout?.columns) {
       used = Math.max(1, Math.min(copy.layout.columns, Math.floor(pixels / panelPixels)));
       copy.layout.columns = used;
     }
@@ -84,10 +84,10 @@
 
   function draw(chart) {
     const place = document.querySelector(`[data-chart="${chart.id}"]`);
-    const { fitted, layout } = fit(chart, place.clientWidth);
+    const { fitted, layout } = arrange(chart, place.clientWidth);
     const before = drawn.get(chart.id);
     if (before && before.layout === layout) return;
-    const kept = before && before.signals;
+    const kept = before?.signals;
     if (before) before.view.finalize();
     place.replaceChildren();
     const binds = element("div", { className: "picks" });
