@@ -64,7 +64,6 @@ export function areBlocksPossible(
   return (
     [k, rows, interleave].every((value) => Number.isInteger(value) && value >= 1) &&
     k + rows <= BLOCK_CHUNKS_MAX &&
-    interleave <= Math.max(1, chunkCount) &&
     Math.ceil(chunkCount / k) * rows <= parityCount
   );
 }

@@ -3,7 +3,7 @@
  * its repair sent, one RTT and the receiver's reordering window after it was injected. Chunks for which that is before
  * the last injection cost nothing to repair; the rest is the tail.
  */
-import { repairRows, runExcess } from "../model/parity.ts";
+import { repairRows, runExcess, usualRows } from "../model/parity.ts";
 import type { ChunkLossView, HybridShape } from "../model/types.ts";
 import { reorderWindowMinNs } from "./gap-detector.ts";
 import type { SessionParams } from "./policy.ts";
@@ -73,7 +73,6 @@ export class RowPlan {
   private readonly known = new Map<number, number>();
   private readonly rowsMax: number;
   private readonly view: ChunkLossView;
-  private readonly probability: number;
   private readonly target: number;
 
   /** `target`: a block's share of the message's. */
@@ -83,7 +82,6 @@ export class RowPlan {
     this.rowsMax = rows;
     // The runs that fall on a block, which takes turns with others.
     this.view = { probability, upper, burstChunks: excess / Math.max(1 - upper, Number.EPSILON) };
-    this.probability = probability;
     this.target = target;
   }
 
@@ -99,6 +97,6 @@ export class RowPlan {
 
   /** Rows that will be needed more likely than not. */
   earlyFor(exposed: number): number {
-    return Math.floor(exposed * this.probability);
+    return usualRows(exposed, this.view);
   }
 }

@@ -5,6 +5,7 @@ import { erasureCodingMds, erasureCodingXor } from "../../../src/reliability/era
 import type { ControlFrame } from "../../../src/reliability/frames.ts";
 import { NO_CHUNK } from "../../../src/reliability/frames.ts";
 import { goBackN } from "../../../src/reliability/go-back-n.ts";
+import { hybrid } from "../../../src/reliability/hybrid.ts";
 import {
   selectiveRepeatNack,
   selectiveRepeatRto,
@@ -18,6 +19,7 @@ const POLICIES = [
   selectiveRepeatNack(),
   erasureCodingMds(),
   erasureCodingXor({ k: 6, m: 2 }),
+  hybrid(),
 ];
 const CHUNKS = 500;
 const ALL = 0xffffffff;

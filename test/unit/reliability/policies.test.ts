@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Random } from "../../../src/base/random.ts";
 import { erasureCodingMds, erasureCodingXor } from "../../../src/reliability/erasure-coding.ts";
 import { goBackN } from "../../../src/reliability/go-back-n.ts";
+import { hybrid, hybridPolicy } from "../../../src/reliability/hybrid.ts";
 import type { Policy } from "../../../src/reliability/policy.ts";
 import {
   selectiveRepeatNack,
@@ -27,6 +28,16 @@ const CODED: Policy[] = [
   erasureCodingXor({ k: 7, m: 3 }),
   erasureCodingMds({ k: 1, m: 1 }),
   erasureCodingMds({ k: 100, m: 50, beta: 1 }),
+  hybrid(),
+  hybrid({ target: 0.5 }),
+  hybridPolicy("hybrid, small blocks that take turns", {
+    target: 0.01,
+    choose: () => ({ k: 8, rows: 4, parity: 2, interleave: 3 }),
+  }),
+  hybridPolicy("hybrid, no parity at first", {
+    target: 0.01,
+    choose: () => ({ k: 5, rows: 2, parity: 0, interleave: 1 }),
+  }),
 ];
 /** Written as a user would: one on the shared parts, one on the interface alone. */
 const OF_ONES_OWN: Policy[] = [

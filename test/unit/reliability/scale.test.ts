@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { erasureCodingMds, erasureCodingXor } from "../../../src/reliability/erasure-coding.ts";
 import { goBackN } from "../../../src/reliability/go-back-n.ts";
+import { hybrid } from "../../../src/reliability/hybrid.ts";
 import {
   selectiveRepeatNack,
   selectiveRepeatRto,
@@ -43,6 +44,21 @@ test.each([
   // Xor's blocks fail with a probability of 0.008 each, single chunks with their twins of 0.0001.
   expect(fallbacks).toBeLessThan(100);
   expect(outcome.chunksArrived + outcome.chunksRepaired + chunksRecovered).toBe(CHUNKS);
+});
+
+test("8 GiB with one chunk in a hundred lost: hybrid", () => {
+  const started = performance.now();
+  const outcome = simulate({
+    policy: hybrid(),
+    chunkCount: CHUNKS,
+    seed: 11,
+    chunks: { loss: 1e-2 },
+  });
+  const ms = performance.now() - started;
+  console.log(`hybrid: seed 11, ${outcome.steps} steps in ${ms.toFixed(0)} ms`);
+  // Its head is repaired chunk by chunk; only the last round trip's worth, a seventh, brings parity.
+  expect(outcome.sender.counters.parityChunks).toBeLessThan(CHUNKS * 0.02);
+  expect(outcome.chunksInjected).toBeLessThan(CHUNKS * 1.03);
 });
 
 test("one gap at the start of 8 GiB, with everything behind it: ACKs still describe it all", () => {
