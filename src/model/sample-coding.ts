@@ -1,14 +1,18 @@
 /**
  * Erasure coding with its fallback, one message at a time, drawn at random: as src/reliability/erasure-coding.ts does
- * it. The order on the wire is D0 D1 P0 D2 P1 ... D(L-1) P(L-2) P(L-1). Only blocks that lose something are looked at.
+ * it. The order on the wire is D0 D1 P0 D2 P1 ... D(L-1) P(L-2) P(L-1). When a block is
+ * made matters of the last two only; of those before them, where losses are independent, just the short ones are drawn.
  *
  * A block that is short of chunks is asked for, all its missing data, when the sender has said that it is injected: once
  * an RTT during the injection, and at its end. Repairs go before what is new, and are asked for again by the same
  * clock until the block can be made.
  */
 import type { Random } from "../base/random.ts";
-import { type LossWalk, lossWalk } from "./sample-loss.ts";
+import { chunkLoss } from "./loss.ts";
+import { BlockLosses } from "./sample-blocks.ts";
+import { IndependentLosses, type LossWalk, lossWalk } from "./sample-loss.ts";
 import type { Sample, Sampler } from "./sample-repeat.ts";
+import { ShortBlocks } from "./sample-short.ts";
 import { fallbackNs, type MessageShape, messageShape } from "./timing.ts";
 import type { Scheme, Setting } from "./types.ts";
 
@@ -16,32 +20,40 @@ type Coding = Extract<Scheme, { kind: "ec-mds" | "ec-xor" }>;
 
 /** A block that has lost something and may still lose more. */
 class OpenBlock {
+  /** -1: none. */
   block = -1;
+  /** The slot behind its parity; Infinity for none. */
+  end = Infinity;
   /** Missing data chunks: offset in the block and fate. */
-  readonly offsets: number[] = [];
-  readonly fates: number[] = [];
-  /** Lost parity, by its place in the order in which the block's parity is sent. */
-  readonly parityLost: number[] = [];
+  count = 0;
+  readonly offsets: Uint16Array;
+  readonly fates: Float64Array;
+  /** 1 for parity that is lost, by its place in the order in which the block's parity is sent. */
+  readonly parityLost: Uint8Array;
 
-  open(block: number): void {
+  constructor(k: number, m: number) {
+    this.offsets = new Uint16Array(k);
+    this.fates = new Float64Array(k);
+    this.parityLost = new Uint8Array(m);
+  }
+
+  open(block: number, end: number): void {
     this.block = block;
-    this.offsets.length = 0;
-    this.fates.length = 0;
-    this.parityLost.length = 0;
+    this.end = end;
+    this.count = 0;
+    this.parityLost.fill(0);
+  }
+
+  add(offset: number, fate: number): void {
+    this.offsets[this.count] = offset;
+    this.fates[this.count++] = fate;
   }
 }
 
-/** A block that its parity did not save. */
-interface ShortBlock {
-  /** Missing data by group of the code, and parity that has come; Reed-Solomon has one group. */
-  readonly missing: Uint8Array;
-  readonly arrived: Uint8Array;
-  readonly groups: number[];
-  readonly fates: number[];
-}
-
 export class CodingSampler implements Sampler {
-  private readonly scheme: Coding;
+  private readonly k: number;
+  private readonly m: number;
+  private readonly isMds: boolean;
   private readonly shape: MessageShape;
   private readonly rttNs: number;
   private readonly walk: LossWalk;
@@ -54,175 +66,211 @@ export class CodingSampler implements Sampler {
   private readonly lastParity: number;
   private readonly slots: number;
   /** Of two blocks that may be open at a time, the even and the odd one. */
-  private readonly open = [new OpenBlock(), new OpenBlock()] as const;
-  /** Blocks to repair, by when. */
-  private readonly due = new Map<number, ShortBlock[]>();
-  private dueNs = Infinity;
-  /** Blocks of which only the end of the injection tells. */
-  private readonly atEnd: ShortBlock[] = [];
-  /** By group of the code: a block's missing data, and its parity that has come. */
+  private readonly open: readonly [OpenBlock, OpenBlock];
+  /** By group of the code: a block's missing data, and its parity that has come. Reed-Solomon has one group. */
   private readonly missing: Uint8Array;
   private readonly arrived: Uint8Array;
+  private readonly short: ShortBlocks;
+  /** Blocks before this one are drawn as a whole. */
+  private readonly walkedFrom: number;
+  private readonly losses: BlockLosses | undefined;
+  /** Short blocks of which only the end of the injection tells. */
+  private readonly atEnd: number[] = [];
   private nowNs = 0;
   private slot = 0;
   private doneNs = 0;
   private readonly sample: Sample = { completionNs: 0, sentChunks: 0, fellBack: false };
 
-  constructor(scheme: Coding, setting: Setting) {
-    const { k, m, kind } = scheme;
-    this.scheme = scheme;
+  constructor({ beta, k, kind, m }: Coding, setting: Setting) {
+    this.k = k;
+    this.m = m;
+    this.isMds = kind === "ec-mds";
     this.shape = messageShape(setting);
     this.rttNs = setting.rttNs;
     this.walk = lossWalk(setting);
-    this.missing = new Uint8Array(kind === "ec-mds" ? 1 : m);
-    this.arrived = new Uint8Array(kind === "ec-mds" ? 1 : m);
-    this.roundNs = fallbackNs(scheme.beta, setting.rttNs);
+    this.open = [new OpenBlock(k, m), new OpenBlock(k, m)];
+    const groups = this.isMds ? 1 : m;
+    this.missing = new Uint8Array(groups);
+    this.arrived = new Uint8Array(groups);
+    this.short = new ShortBlocks(groups);
+    this.roundNs = fallbackNs(beta, setting.rttNs);
     const { chunks, chunkNs } = this.shape;
     this.blocks = Math.ceil(chunks / k);
     const lastData = chunks - (this.blocks - 1) * k;
-    this.lastParity = kind === "ec-mds" ? m : Math.min(m, lastData);
+    this.lastParity = this.isMds ? m : Math.min(m, lastData);
     this.slots = chunks + (this.blocks - 1) * m + this.lastParity;
+    const isWhole = this.walk instanceof IndependentLosses && this.blocks > 2;
+    this.walkedFrom = isWhole ? this.blocks - 2 : 0;
+    if (isWhole) this.losses = new BlockLosses(chunkLoss(setting), this.groupShapes());
     // Said with a block's parity, so after a whole number of blocks.
     const blockNs = (k + m) * chunkNs;
     this.sayNs = blockNs > 0 ? Math.ceil(setting.rttNs / blockNs) * blockNs : Infinity;
   }
 
+  private groupShapes(): { data: number; parity: number }[] {
+    const { isMds, k, m } = this;
+    if (isMds) return [{ data: k, parity: m }];
+    return Array.from({ length: m }, (_, group) => ({
+      data: Math.ceil((k - group) / m),
+      parity: 1,
+    }));
+  }
+
   draw(random: Random): Sample {
-    const { sample, shape, walk } = this;
-    walk.begin(random);
-    sample.fellBack = false;
-    if (shape.chunks === 0) {
-      sample.completionNs = this.rttNs;
-      sample.sentChunks = 0;
-      return sample;
-    }
+    const { atEnd, sample, shape, short } = this;
+    this.walk.begin(random);
     this.slot = 0;
     this.nowNs = 0;
     this.doneNs = 0;
-    sample.sentChunks = this.slots;
-    for (const block of this.open) block.open(-1);
-    this.due.clear();
-    this.dueNs = Infinity;
-    this.inject();
-    for (const block of this.open) this.close(block);
-    for (const short of this.atEnd) this.repairAt(this.nowNs + this.roundNs, short);
-    this.atEnd.length = 0;
-    while (this.due.size > 0) this.repair();
+    atEnd.length = 0;
+    short.clear();
+    sample.fellBack = false;
+    sample.sentChunks = shape.chunks === 0 ? 0 : this.slots;
+    for (const block of this.open) block.open(-1, Infinity);
+    if (this.losses !== undefined) this.injectWhole(random, this.losses);
+    if (shape.chunks > 0) this.inject();
+    for (const block of atEnd) short.repairAt(this.nowNs + this.roundNs, block);
+    while (short.dueNs < Infinity) this.repair();
     sample.completionNs = this.doneNs + this.rttNs;
     return sample;
   }
 
-  /** From loss to loss, to the end of a block that has lost something, and to repairs that are due. */
-  private inject(): void {
-    const { open, shape, slots, walk } = this;
-    const { chunks, chunkNs } = shape;
-    // The last data chunk may be short; all others, parity too, are taken as whole.
-    const lastData = chunks - 1 + Math.max(0, this.blocks - 2) * this.scheme.m;
-    while (this.slot < slots) {
-      for (const block of open) if (this.slot >= this.endSlot(block.block)) this.close(block);
-      if (this.dueNs <= this.nowNs) {
-        this.repair();
-        continue;
-      }
-      const isShort = this.slot === lastData;
-      const end = Math.min(this.slot < lastData ? lastData : slots, this.nextEnd());
-      const untilDue = Math.max(1, Math.ceil((this.dueNs - this.nowNs) / chunkNs));
-      const most = Math.min(end - this.slot, untilDue);
-      const fate = isShort ? walk.send(shape.lastPackets) : this.passClean(most);
-      if (fate >= 0) {
-        if (fate > 0) this.note(this.slot, fate);
-        this.slot++;
-        this.nowNs += isShort ? shape.lastNs : chunkNs;
-        if (isShort) this.doneNs = Math.max(this.doneNs, this.nowNs);
-      }
+  /** From short block to short block, up to the data of the first one that is walked through. */
+  private injectWhole(random: Random, losses: BlockLosses): void {
+    const { arrived, missing, short, walkedFrom, walk } = this;
+    for (let block = 0; ; block++) {
+      block += losses.beforeNext(random, walkedFrom - block);
+      if (block >= walkedFrom) break;
+      this.advance(this.dataSlot(block));
+      let lacks = 0;
+      losses.drawShort(random, (group, lost, came) => {
+        missing[group] = lost;
+        arrived[group] = came;
+        lacks += Math.max(0, lost - came);
+      });
+      const added = short.add(lacks, missing, arrived);
+      for (let group = 0; group < missing.length; group++)
+        for (let i = 0; i < missing[group]!; i++) short.addChunk(group, walk.lose());
+      this.sample.fellBack = true;
+      this.askFor(added, block);
+    }
+    this.advance(this.dataSlot(walkedFrom));
+  }
+
+  /** The slot of a block's first data chunk. */
+  private dataSlot(block: number): number {
+    return block * this.k + Math.max(0, block - 1) * this.m;
+  }
+
+  /** Up to this slot there is nothing to see but repairs. */
+  private advance(slot: number): void {
+    const { chunkNs } = this.shape;
+    while (this.slot < slot) {
+      if (this.short.dueNs <= this.nowNs) this.repair();
+      const untilDue = Math.max(1, Math.ceil((this.short.dueNs - this.nowNs) / chunkNs));
+      const count = Math.min(slot - this.slot, untilDue);
+      this.slot += count;
+      this.nowNs += count * chunkNs;
     }
   }
 
-  /** -1 when all of them arrived. */
-  private passClean(most: number): number {
-    const passed = this.walk.clean(most);
-    this.slot += passed;
-    this.nowNs += passed * this.shape.chunkNs;
-    return passed < most ? this.walk.lose() : -1;
+  /** From loss to loss, to the end of a block that has lost something, and to repairs that are due. */
+  private inject(): void {
+    const { shape, slots, walk } = this;
+    const [even, odd] = this.open;
+    const { chunks, chunkNs } = shape;
+    // The last data chunk may be short; all others, parity too, are taken as whole.
+    const last = chunks - 1 + Math.max(0, this.blocks - 2) * this.m;
+    while (this.slot < slots) {
+      if (this.short.dueNs <= this.nowNs) this.repair();
+      if (this.slot === last) this.passLast();
+      else {
+        const untilDue = Math.max(1, Math.ceil((this.short.dueNs - this.nowNs) / chunkNs));
+        const end = Math.min(this.slot < last ? last : slots, even.end, odd.end);
+        const most = Math.min(end - this.slot, untilDue);
+        const passed = walk.clean(most);
+        const count = passed < most ? passed + 1 : passed;
+        this.slot += count;
+        this.nowNs += count * chunkNs;
+        if (passed < most) this.note(this.slot - 1);
+      }
+      if (this.slot >= even.end) this.close(even);
+      if (this.slot >= odd.end) this.close(odd);
+    }
   }
 
-  private nextEnd(): number {
-    const [a, b] = this.open;
-    return Math.min(this.endSlot(a.block), this.endSlot(b.block));
+  private passLast(): void {
+    const { shape, walk } = this;
+    const block = this.blocks - 1;
+    const fate = walk.send(shape.lastPackets);
+    if (fate > 0) this.opened(block).add(shape.chunks - 1 - block * this.k, fate);
+    this.slot++;
+    this.nowNs += shape.lastNs;
+    this.doneNs = this.nowNs;
   }
 
-  /** The slot behind a block's parity; Infinity for no block. */
-  private endSlot(block: number): number {
-    if (block < 0) return Infinity;
-    const { k, m } = this.scheme;
-    if (block >= this.blocks - 1) return this.slots;
-    return Math.min((block + 2) * k, this.shape.chunks) + (block + 1) * m;
-  }
-
-  private note(slot: number, fate: number): void {
-    const { k, m } = this.scheme;
+  /** The chunk in this slot was lost. */
+  private note(slot: number): void {
+    const { k, m, walk } = this;
     // Data of block g and parity of block g - 1 follow each other from slot k + (g - 1)(k + m) on.
     const turn = slot < k ? 0 : 1 + Math.floor((slot - k) / (k + m));
     const g = Math.min(turn, this.blocks - 1);
     const at = g === 0 ? slot : slot - k - (g - 1) * (k + m);
     const data = Math.min(k, this.shape.chunks - g * k);
-    if (at < data) {
-      const block = this.opened(g);
-      block.offsets.push(at);
-      block.fates.push(fate);
-    } else if (g > 0 && at < data + m) this.opened(g - 1).parityLost.push(at - data);
-    else this.opened(this.blocks - 1).parityLost.push(at - data - (g > 0 ? m : 0));
+    if (at < data) this.opened(g).add(at, walk.lose());
+    else if (g > 0 && at < data + m) {
+      if (g > this.walkedFrom) this.opened(g - 1).parityLost[at - data] = 1;
+    } else this.opened(g).parityLost[at - data - (g > 0 ? m : 0)] = 1;
   }
 
   private opened(block: number): OpenBlock {
     const open = this.open[block & 1] as OpenBlock;
-    if (open.block !== block) {
-      this.close(open);
-      open.open(block);
-    }
+    if (open.block !== block) open.open(block, this.endSlot(block));
     return open;
+  }
+
+  /** The slot behind a block's parity. */
+  private endSlot(block: number): number {
+    if (block >= this.blocks - 1) return this.slots;
+    return Math.min((block + 2) * this.k, this.shape.chunks) + (block + 1) * this.m;
   }
 
   /** All of a block has been sent: it can be made, from so much parity, or must be repaired. */
   private close(open: OpenBlock): void {
-    const { block, fates, offsets, parityLost } = open;
+    const { block, count, fates, offsets, parityLost } = open;
     open.block = -1;
-    if (block < 0 || offsets.length === 0) return;
-    const { arrived, missing } = this;
-    const { k, kind, m } = this.scheme;
+    open.end = Infinity;
+    if (count === 0) return;
+    const { arrived, isMds, m, missing, short } = this;
     const isLast = block === this.blocks - 1;
     const parity = isLast ? this.lastParity : m;
-    const data = isLast ? this.shape.chunks - block * k : k;
-    const isMds = kind === "ec-mds";
-    // Parity of modulo groups goes out from the group behind that of the last data chunk on.
-    const groupAt = (place: number) => (isMds ? 0 : (data + place) % parity);
-    const groupOf = (offset: number) => (isMds ? 0 : offset % m);
+    const data = isLast ? this.shape.chunks - block * this.k : this.k;
     arrived.fill(0);
     missing.fill(0);
-    for (let place = 0; place < parity; place++) arrived[groupAt(place)]!++;
-    for (const place of parityLost) arrived[groupAt(place)]!--;
-    for (const offset of offsets) missing[groupOf(offset)]!++;
-    if (!isMade(missing, arrived)) {
-      this.sample.fellBack = true;
-      const short = { missing: missing.slice(), arrived: arrived.slice() };
-      this.askFor({ ...short, groups: offsets.map(groupOf), fates: [...fates] }, block);
-    } else if (block >= this.blocks - 2) {
-      this.made(offsets.length, parity, groupAt, parityLost);
+    // Parity of modulo groups goes out from the group behind that of the last data chunk on.
+    for (let place = 0; place < parity; place++)
+      if (parityLost[place] === 0) arrived[isMds ? 0 : (data + place) % parity]!++;
+    for (let i = 0; i < count; i++) missing[isMds ? 0 : offsets[i]! % m]!++;
+    let lacks = 0;
+    for (let group = 0; group < missing.length; group++)
+      lacks += Math.max(0, missing[group]! - arrived[group]!);
+    if (lacks === 0) {
+      if (block >= this.blocks - 2) this.made(open, count, parity, data);
+      return;
     }
+    this.sample.fellBack = true;
+    const added = short.add(lacks, missing, arrived);
+    for (let i = 0; i < count; i++) short.addChunk(isMds ? 0 : offsets[i]! % m, fates[i]!);
+    this.askFor(added, block);
   }
 
   /** A block near the message's end is made when the last parity that it needs has come. Uses up `missing`. */
-  private made(
-    count: number,
-    parity: number,
-    groupAt: (place: number) => number,
-    parityLost: readonly number[],
-  ): void {
+  private made(open: OpenBlock, count: number, parity: number, data: number): void {
     let needed = count;
     let place = 0;
     for (; place < parity && needed > 0; place++) {
-      const group = groupAt(place);
-      if (this.missing[group] === 0 || parityLost.includes(place)) continue;
+      const group = this.isMds ? 0 : (data + place) % parity;
+      if (this.missing[group] === 0 || open.parityLost[place] === 1) continue;
       this.missing[group]!--;
       needed--;
     }
@@ -230,56 +278,38 @@ export class CodingSampler implements Sampler {
   }
 
   /** When the sender next says that this block is injected, a block later at the earliest, or that all is. */
-  private askFor(short: ShortBlock, block: number): void {
-    const { k, m } = this.scheme;
+  private askFor(added: number, block: number): void {
     const { chunkNs } = this.shape;
-    const injectedNs = this.nowNs + (k + m) * chunkNs;
+    const slots = this.endSlot(block) - this.slot + this.k + this.m;
+    const injectedNs = this.nowNs + slots * chunkNs;
     const saidNs = Math.ceil(injectedNs / this.sayNs) * this.sayNs;
     const endNs = this.nowNs + (this.slots - this.slot) * chunkNs;
-    if (block < this.blocks - 1 && saidNs < endNs) this.repairAt(saidNs + this.roundNs, short);
-    else this.atEnd.push(short);
-  }
-
-  private repairAt(ns: number, short: ShortBlock): void {
-    const others = this.due.get(ns);
-    if (others === undefined) this.due.set(ns, [short]);
-    else others.push(short);
-    this.dueNs = Math.min(this.dueNs, ns);
+    if (block < this.blocks - 1 && saidNs < endNs)
+      this.short.repairAt(saidNs + this.roundNs, added);
+    else this.atEnd.push(added);
   }
 
   /** Sends again what the blocks that are due next are missing. */
   private repair(): void {
     const { chunks, chunkNs, lastNs } = this.shape;
     const repairNs = chunks > 1 ? chunkNs : lastNs;
-    const { dueNs, roundNs, walk } = this;
-    const blocks = this.due.get(dueNs) ?? [];
-    this.due.delete(dueNs);
-    this.dueNs = Math.min(...this.due.keys());
+    const { roundNs, sample, short, walk } = this;
+    const { dueNs } = short;
     this.nowNs = Math.max(this.nowNs, dueNs);
-    for (const block of blocks) {
-      const { arrived, fates, groups, missing } = block;
-      let isShort = true;
-      for (let i = 0; i < fates.length; i++) {
-        if (fates[i] === 0) continue;
-        fates[i] = walk.resend(fates[i]!);
+    for (const block of short.takeDue()) {
+      const end = short.chunkEnd(block);
+      for (let chunk = short.chunkFirst(block); chunk < end; chunk++) {
+        const fate = short.fateOf(chunk);
+        if (fate === 0) continue;
         this.nowNs += repairNs;
-        this.sample.sentChunks++;
-        if (fates[i]! > 0) continue;
-        missing[groups[i]!]!--;
-        if (isShort && isMade(missing, arrived)) {
-          isShort = false;
-          this.doneNs = Math.max(this.doneNs, this.nowNs);
-        }
+        sample.sentChunks++;
+        if (short.sent(block, chunk, walk.resend(fate)) && this.nowNs > this.doneNs)
+          this.doneNs = this.nowNs;
       }
+      if (short.isMade(block)) continue;
       // Asked again in rounds; one that is asked for before its repair should have come does not count.
       const rounds = Math.ceil((this.nowNs + this.rttNs - dueNs) / roundNs - 1e-9);
-      if (isShort) this.repairAt(dueNs + Math.max(1, rounds) * roundNs, block);
+      short.repairAt(dueNs + Math.max(1, rounds) * roundNs, block);
     }
   }
-}
-
-function isMade(missing: Uint8Array, arrived: Uint8Array): boolean {
-  for (let group = 0; group < missing.length; group++)
-    if (missing[group]! > arrived[group]!) return false;
-  return true;
 }

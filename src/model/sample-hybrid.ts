@@ -117,7 +117,10 @@ export class HybridSampler implements Sampler {
     for (let at = 0; at < whole; ) {
       while (this.repairs.length > 0 && this.repairs[0]!.dueNs <= this.nowNs) this.repair(false);
       const dueNs = this.repairs[0]?.dueNs ?? Infinity;
-      const most = Math.min(whole - at, Math.max(1, Math.ceil((dueNs - this.nowNs) / shape.chunkNs)));
+      const most = Math.min(
+        whole - at,
+        Math.max(1, Math.ceil((dueNs - this.nowNs) / shape.chunkNs)),
+      );
       const passed = walk.clean(most);
       at += passed;
       this.nowNs += passed * shape.chunkNs;

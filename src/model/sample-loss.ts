@@ -11,9 +11,9 @@ import type { LossSpells, PacketLoss, Setting } from "./types.ts";
 export interface LossWalk {
   /** Begins a message. */
   begin(random: Random): void;
-  /** Passes the whole chunks that arrive at once, up to `most`; returns how many. If fewer, `lose` comes next. */
+  /** Passes the whole chunks that arrive at once, up to `most`; returns how many. If fewer, one that is lost, too. */
   clean(most: number): number;
-  /** Passes the chunk at which `clean` stopped; returns its fate. */
+  /** The fate of the lost chunk that `clean` has passed, to be asked for at once; need not be. */
   lose(): number;
   /** Passes a chunk of so many packets; returns its fate, 0 when it arrived. */
   send(packets: number): number;
