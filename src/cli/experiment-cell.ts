@@ -58,19 +58,24 @@ function isReference(policy: string): boolean {
   return policy === "ideal" || policy === "bound";
 }
 
-/** What a transport cannot do. Errors: INVALID_ARGUMENT. */
-export function checkCell(cell: Cell): void {
-  const { transport, policy, packetBytes, chunkBytes, collective, phases, bytes } = cell;
-  if (isPredicted(cell)) parseScheme(policy);
-  else {
-    const remedy = "leave it out, or give transport: model";
-    check(!isReference(policy), `${policy} is no policy: nothing can be sent by it`, remedy);
-  }
+function checkChunk({ packetBytes, chunkBytes }: Cell): void {
   check(
     Number.isInteger(chunkBytes / packetBytes),
     `a chunk of ${chunkBytes} B is not whole packets of ${packetBytes} B`,
     "make chunk a multiple of packet",
   );
+}
+
+function checkPolicy(cell: Cell): void {
+  if (isPredicted(cell)) parseScheme(cell.policy);
+  else {
+    const remedy = "leave it out, or give transport: model";
+    check(!isReference(cell.policy), `${cell.policy} is none: nothing can be sent by it`, remedy);
+  }
+}
+
+function checkTransport(cell: Cell): void {
+  const { transport, collective, phases } = cell;
   if (collective !== undefined) {
     const remedy = "leave out collective, or give transport: model or sampled";
     check(isPredicted(cell), `${transport} runs no collectives`, remedy);
@@ -79,15 +84,17 @@ export function checkCell(cell: Cell): void {
     const remedy = "leave out phases, or give transport: emulated";
     check(transport === "emulated", `${transport} knows no phases`, remedy);
   }
-  if (transport === "udp") {
-    const sizes = `udp takes packets from ${UDP_PACKET_MIN} B and messages up to ${UDP_BYTES_MAX} B`;
-    const fits = packetBytes >= UDP_PACKET_MIN && bytes <= UDP_BYTES_MAX;
-    check(fits, `${sizeText(bytes)} in packets of ${sizeText(packetBytes)}: ${sizes}`, "give such");
-  }
+}
+
+function checkSize({ transport, packetBytes, bytes }: Cell): void {
+  if (transport !== "udp") return;
+  const fits = packetBytes >= UDP_PACKET_MIN && bytes <= UDP_BYTES_MAX;
+  const takes = `give udp packets from ${UDP_PACKET_MIN} B and messages up to ${UDP_BYTES_MAX} B`;
+  check(fits, `${sizeText(bytes)} in packets of ${sizeText(packetBytes)}`, takes);
 }
 
 /** Errors: INVALID_ARGUMENT for links over which nothing arrives, or in no time. */
-export function checkLinks(cell: Cell): void {
+function checkLinks(cell: Cell): void {
   const { packetBytes } = cell;
   for (const { forward, reverse } of [cell, ...phasesOf(cell)]) {
     const remedy = 'add "rate 400gbit" to the link, or a line "rate: …"';
@@ -98,6 +105,15 @@ export function checkLinks(cell: Cell): void {
     }
   }
 }
+
+/** What a cell must be, by the key that is to blame. Errors: INVALID_ARGUMENT. */
+export const CELL_CHECKS = {
+  link: checkLinks,
+  policy: checkPolicy,
+  transport: checkTransport,
+  chunk: checkChunk,
+  size: checkSize,
+} as const;
 
 /** Rough microseconds of one core that a cell takes; only ratios matter. */
 export function cellCost(cell: Cell): number {

@@ -19,7 +19,7 @@ import {
   refuseUnknown,
   type TransportName,
 } from "./experiment-axes.ts";
-import { type Cell, cellKey, checkCell, checkLinks, isPredicted } from "./experiment-cell.ts";
+import { CELL_CHECKS, type Cell, cellKey, isPredicted } from "./experiment-cell.ts";
 import { type Links, linksOf } from "./experiment-link.ts";
 import { type Entry, type Place, readYaml, refuseAt, withPlace } from "./experiment-yaml.ts";
 
@@ -193,12 +193,11 @@ export function parseExperiment(text: string, path: string, name = nameOf(path))
       const where = placeOf(choice, "link", path);
       refuseAt(where, `two cells are the same: ${key}`, "leave out what changes nothing");
     }
-    withPlace(placeOf(choice, "link", path), "link", () => checkLinks(cell));
-    withPlace(placeOf(choice, "transport", path), "transport", () => checkCell(cell));
-    withPlace(placeOf(choice, "trials", path), "trials", () => checkCounts(cell));
-    if (cell.transport === "emulated") {
-      withPlace(placeOf(choice, "chunk", path), "chunk", () => emulated.check(cell));
-    }
+    const run = (axis: AxisName, check: (cell: Cell) => void) =>
+      withPlace(placeOf(choice, axis, path), axis, () => check(cell));
+    for (const [axis, check] of Object.entries(CELL_CHECKS)) run(axis as AxisName, check);
+    run("trials", checkCounts);
+    if (cell.transport === "emulated") run("chunk", (one) => emulated.check(one));
     cells.set(key, cell);
   }
   const digest = createHash("sha256").update(JSON.stringify([...cells]));

@@ -1,7 +1,7 @@
 /** The two links of a cell, from a base and what a sweep changes of it. */
 import { type LinkProfile, meanLoss, normalizeLink } from "../link/profile.ts";
 import type { LinkChoice } from "./experiment-axes.ts";
-import { type Place, refuseAt } from "./experiment-yaml.ts";
+import { refuseAt } from "./experiment-yaml.ts";
 
 export interface Links {
   readonly forward: LinkProfile;
@@ -22,18 +22,11 @@ export function packetLossOf(chunkLoss: number, packetsPerChunk: number): number
  * Fields of a link that loses a share of its packets, in runs of so many on average: the chain of Gilbert and Elliott
  * whose bad state loses all. Runs shorter than those of independent losses are those.
  */
-function lossFields(share: number, burst: number, at: Place): LinkProfile {
+function lossFields(share: number, burst: number): LinkProfile {
   if (share === 0) return { loss: "none" };
   if (burst <= 1 / (1 - share)) return { loss: "bernoulli", lossProbability: share };
   const geR = 1 / burst;
   const geP = (geR * share) / (1 - share);
-  if (geP > 1) {
-    refuseAt(
-      at,
-      `runs of ${burst} packets cannot add up to a loss of ${share}`,
-      "give longer ones",
-    );
-  }
   return { loss: "gilbert_elliott", geP, geR, geLossBad: 1, geLossGood: 0 };
 }
 
@@ -43,13 +36,12 @@ function withLoss(link: LinkProfile, choice: LinkChoice, shape: PacketShape): Li
   let share = meanLoss(link, shape.packetBytes);
   if (loss !== undefined) share = loss.value;
   else if (chunkLoss !== undefined) share = packetLossOf(chunkLoss.value, packets);
-  const at = burst?.at ?? loss?.at ?? chunkLoss?.at;
-  if (at === undefined) return link;
+  if ([loss, burst, chunkLoss].every((value) => value === undefined)) return link;
   if (burst !== undefined && share === 0 && loss === undefined && chunkLoss === undefined) {
-    refuseAt(at, "burst without loss", "give loss or chunk-loss, or a link that loses packets");
+    refuseAt(burst.at, "burst without loss", "give loss or chunk-loss, or a link that loses");
   }
   const { lossCorrelation: _, lossProbability: __, ...rest } = link;
-  return { ...rest, ...lossFields(share, burst?.value ?? 1, at) };
+  return { ...rest, ...lossFields(share, burst?.value ?? 1) };
 }
 
 function changed(link: LinkProfile, choice: LinkChoice, shape: PacketShape): LinkProfile {

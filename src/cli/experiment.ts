@@ -94,7 +94,7 @@ export function parseShard(text: string): Shard {
 }
 
 interface Texts {
-  readonly out: string;
+  readonly out?: string;
   readonly jobs?: string;
   readonly shard: string;
   readonly json?: true;
@@ -138,16 +138,21 @@ function tell(out: string, experiment: string, rows: readonly ResultRow[], json:
   if (failed > 0) note(`${failed} of them have messages that were not delivered`);
 }
 
+function needed(out: string | undefined): string {
+  check(out !== undefined && out !== "", "no folder for the results", "add --out FOLDER");
+  return out;
+}
+
 async function run(file: string, given: Texts): Promise<void> {
   const { text, experiment } = usage(() => readExperiment(file));
-  const { jobs, shard } = usage(() => ({
+  const { jobs, shard, out } = usage(() => ({
+    out: needed(given.out),
     shard: parseShard(given.shard),
     jobs:
       given.jobs === undefined
         ? availableParallelism()
         : parseWhole("jobs", given.jobs, 1, JOBS_MAX),
   }));
-  const { out } = given;
   const ran = await interruptible((signal) =>
     runFolder({ text, experiment, out, shard, jobs, signal }),
   );
@@ -155,16 +160,18 @@ async function run(file: string, given: Texts): Promise<void> {
   tell(out, experiment.name, ran.rows, given.json === true);
 }
 
-function merge(folders: readonly string[], given: { out: string; json?: true }): void {
-  const { experiment, rows } = mergeRuns(folders, given.out, version());
-  tell(given.out, experiment, rows, given.json === true);
+function merge(folders: readonly string[], given: Partial<Texts>): void {
+  const out = usage(() => needed(given.out));
+  const { experiment, rows } = mergeRuns(folders, out, version());
+  tell(out, experiment, rows, given.json === true);
 }
 
 export function experimentCommand(): Command {
   const command = new Command("experiment")
     .description("run the sweep that a YAML file describes into a folder; run again, it goes on")
     .argument("<file>", "the experiment")
-    .requiredOption("--out <folder>", "where results.jsonl and results.csv go")
+    // Of merge too, whose options the parser gives to this command; so it is asked for in needed().
+    .option("--out <folder>", "where results.jsonl and results.csv go")
     .option("--shard <i/n>", "only the i-th of n parts; see experiment merge", "1/1")
     .option("--jobs <number>", "threads (default: one a core); results do not depend on it")
     .option("--json", "print one JSON document on stdout")
@@ -173,10 +180,10 @@ export function experimentCommand(): Command {
     .command("merge")
     .description("put the folders of all shards together")
     .argument("<folder...>", "one of each shard")
-    .requiredOption("--out <folder>", "a new folder")
+    .option("--out <folder>", "a new folder")
     .option("--json", "print one JSON document on stdout")
     .exitOverride()
     .configureOutput({ outputError: () => {} })
-    .action((folders: string[], given) => merge(folders, given));
+    .action((folders: string[], _, merging: Command) => merge(folders, merging.optsWithGlobals()));
   return command;
 }
