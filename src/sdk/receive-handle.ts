@@ -91,6 +91,7 @@ export class ReceiveHandle implements Disposable {
   private startImmediate: number | undefined;
   private ctsSent = 0;
   private arrivedNow = false;
+  private chunksAtFailure: number | undefined;
   private view: ChunkBitmap;
   private readonly parityView: ChunkBitmap | undefined;
 
@@ -240,11 +241,12 @@ export class ReceiveHandle implements Disposable {
   get progress(): ReceiveProgress {
     const complete = this.arrivedNow || this.state === "completed";
     const { chunkCount } = this.view;
-    return {
-      chunksDone: complete ? chunkCount : this.side.end.native.chunksDone(this.message),
-      chunkCount,
-      complete,
-    };
+    return { chunksDone: complete ? chunkCount : this.chunksDone, chunkCount, complete };
+  }
+
+  /** Of a receive that failed, what it had come to: the slot is another's by then, or the queue pair is closed. */
+  private get chunksDone(): number {
+    return this.chunksAtFailure ?? this.side.end.native.chunksDone(this.message);
   }
 
   /** Progress now, after each batch of chunks, and at the end. */
@@ -340,6 +342,7 @@ export class ReceiveHandle implements Disposable {
   fail(error: SdrError): void {
     if (this.state === "failed") return;
     const lingering = this.state === "completed";
+    this.chunksAtFailure = this.progress.chunksDone;
     this.state = "failed";
     this.stopWatching();
     this.error = error;

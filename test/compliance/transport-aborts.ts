@@ -182,6 +182,20 @@ export function abortCases(maker: FixtureMaker, chunk: number): void {
       expect(again.chunksDone).toBe(64);
     }));
 
+  test("iteration over a receive's progress ends when its queue pair closes, and it can still be asked", () =>
+    withPair(maker, {}, async (pair) => {
+      const { receive } = await openStream(pair, bytes, 88);
+      const ended = codeOf(receive.arrived);
+      const watch = async () => {
+        for await (const _progress of receive) void pair.qb.close();
+        return receive.progress;
+      };
+      const { chunksDone, chunkCount, complete } = await pair.run(watch());
+      expect(chunksDone).toBeLessThan(chunkCount);
+      expect(complete).toBe(false);
+      expect(await pair.run(ended)).toBe("CLOSED");
+    }));
+
   test("iteration over a receive's progress ends when the receive is completed early", () =>
     withPair(maker, {}, async (pair) => {
       const { receive } = await openStream(pair, bytes, 86);
