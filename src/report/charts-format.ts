@@ -23,8 +23,6 @@ export interface Chart {
   readonly panelPixels?: number;
   /** Its panels may be drawn narrower than that, where the page is narrower. */
   readonly elastic?: boolean;
-  /** Drawn on a canvas rather than as SVG: for thousands of marks. */
-  readonly canvas?: boolean;
 }
 
 /** Colours of series, in order; more policies than these share colours and differ by symbol. */
@@ -77,10 +75,13 @@ const RATE_LABEL = unitExpr("pow(1000,", ["bit/s", "kbit/s", "Mbit/s", "Gbit/s",
 const LOSS_LABEL = `datum.value > 0.1 || datum.value === 0 ? format(datum.value, '~g') : \
 replace(format(datum.value, '.2~e'), '+', '')`;
 
-function unitExpr(power: string, units: readonly string[], base: number): string {
+/** The same where one may zoom in. */
+export const FINE_TIME_LABEL = unitExpr("pow(1000,", ["ns", "µs", "ms", "s"], 1000, 8);
+
+function unitExpr(power: string, units: readonly string[], base: number, digits = 4): string {
   const last = units.length - 1;
   return units.reduceRight((rest, unit, index) => {
-    const text = `format(datum.value / ${power} ${index}), '.4~g') + ' ${unit}'`;
+    const text = `format(datum.value / ${power} ${index}), '.${digits}~g') + ' ${unit}'`;
     if (index === last) return text;
     return `(abs(datum.value) < ${base ** (index + 1)} ? ${text} : ${rest})`;
   }, "''");

@@ -134,8 +134,8 @@ export function pageOf(page: Page): string {
   const block = (item: Block): string => {
     if (item.kind === "facts") return factsBlock(item);
     if (item.kind === "chart") {
-      const { id, title: label, panelPixels, elastic, canvas } = item.chart;
-      charts.push({ id, label, panelPixels, elastic, canvas, spec: compileChart(item.chart) });
+      const { id, title: label, panelPixels, elastic } = item.chart;
+      charts.push({ id, label, panelPixels, elastic, spec: compileChart(item.chart) });
       return chartBlock(item.chart);
     }
     const index = tables.push({ columns: item.columns, rows: item.rows }) - 1;

@@ -94,7 +94,7 @@
     const canvas = element("div");
     place.append(binds, canvas);
     const view = new vega.View(vega.parse(fitted), {
-      ...{ renderer: chart.canvas ? "canvas" : "svg", container: canvas, bind: binds, hover: true },
+      ...{ renderer: "svg", container: canvas, bind: binds, hover: true },
       ...{ tooltip: showTip, loader: offline },
     });
     const entry = { view, layout, signals: kept || {} };
@@ -232,7 +232,11 @@
   for (const place of document.querySelectorAll("[data-table]")) {
     makeTable(place, tables[Number(place.dataset.table)]);
   }
-  drawAll();
+  // One after the other, so that the page can be read and scrolled meanwhile.
+  for (const chart of charts) {
+    draw(chart);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
   let settling;
   window.addEventListener("resize", () => {
     clearTimeout(settling);
