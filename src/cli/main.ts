@@ -7,6 +7,7 @@ import { experimentCommand } from "./experiment.ts";
 import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } from "./failure.ts";
 import { linksCommand } from "./links.ts";
 import { modelCommand } from "./model.ts";
+import { planCommand } from "./plan.ts";
 import { probeCommand } from "./probe.ts";
 import { recvCommand } from "./recv.ts";
 import { reportCommand } from "./report.ts";
@@ -24,6 +25,7 @@ const COMMANDS: readonly (() => Command)[] = [
   recvCommand,
   emulateCommand,
   modelCommand,
+  planCommand,
   traceCommand,
   experimentCommand,
   reportCommand,

@@ -1,11 +1,8 @@
 /** A plan in words: why the best scheme is the best, in one sentence that names the figures. */
 import { formatProbability, formatTime } from "../base/units.ts";
-import type { Objective, Plan, PlanEntry } from "./planner.ts";
+import { type Objective, type Plan, type PlanEntry, SAME_TIME } from "./planner.ts";
 import { formatScheme } from "./scheme.ts";
 import type { Setting } from "./types.ts";
-
-/** Times this close are called the same. */
-const SAME_TIME = 1e-3;
 
 export function objectiveText(objective: Objective): string {
   return objective === "mean" ? "mean" : `p${Number((objective * 100).toPrecision(6))}`;

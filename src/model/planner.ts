@@ -57,7 +57,9 @@ export interface Plan {
 }
 
 /** Times this close are the same: then the lesser overhead decides. */
-const SAME_TIME = 1e-3;
+export const SAME_TIME = 1e-3;
+/** The same of overheads, where all are too much. */
+const SAME_OVERHEAD = 1e-3;
 /** A quantile is kept with so much room: of messages that parity must save, this share may need more. */
 const TARGET_SHARE = 1 / 2;
 /** Without a quantile to keep, the expected time alone decides. */
@@ -81,10 +83,11 @@ export function objectiveNs(estimate: Estimate, objective: Objective): number {
 
 function isBetter(a: PlanEntry, b: PlanEntry): boolean {
   if (a.isWithinOverhead !== b.isWithinOverhead) return a.isWithinOverhead;
-  if (!a.isWithinOverhead) return a.estimate.wireOverhead < b.estimate.wireOverhead;
+  const more = a.estimate.wireOverhead - b.estimate.wireOverhead;
+  if (!a.isWithinOverhead && Math.abs(more) > SAME_OVERHEAD) return more < 0;
   const longer = Math.max(a.valueNs, b.valueNs);
   if (Math.abs(a.valueNs - b.valueNs) > SAME_TIME * longer) return a.valueNs < b.valueNs;
-  return a.estimate.wireOverhead < b.estimate.wireOverhead;
+  return more < 0;
 }
 
 function bestOf(entries: readonly PlanEntry[]): PlanEntry {
