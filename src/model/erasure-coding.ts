@@ -21,6 +21,8 @@ type Coding = Extract<Scheme, { kind: "ec-mds" | "ec-xor" }>;
 const EPOCHS_MAX = 64;
 /** Repair rounds looked at; each loses at least something. */
 const ROUNDS_MAX = 400;
+/** Times are right to this. */
+const DIGITS_NS = 1e-3;
 /** What no longer changes ln F. */
 const NEGLIGIBLE = 1e-17;
 /** The sender's word is given no more often than this. */
@@ -269,7 +271,7 @@ function completionOfSteps(steps: readonly Step[]): Completion {
     cdf(ns: number): number {
       let log = -Infinity;
       for (const step of steps) {
-        if (step.ns > ns) break;
+        if (step.ns > ns + DIGITS_NS) break;
         log = Math.max(log, step.logCdf);
       }
       return Math.exp(log);

@@ -93,7 +93,7 @@ export function predictGoBackN(setting: Setting): Prediction {
       controlLoss > 0 && CAVEATS.control,
     ) ?? "";
   const wireOverhead =
-    (expected * (1 + again) * Math.min(blind, chunks / 2) + probability) / chunks;
+    (sentAgain({ chunks, probability, blind, expected }) * (1 + again) + probability) / chunks;
   const baseNs = injectionNs + rttNs;
   const rtoNs = timeoutNs(ALPHA, rttNs) + chunkNs;
   if (expected > COUNTED_MAX) {
@@ -119,6 +119,21 @@ export function predictGoBackN(setting: Setting): Prediction {
         atoms.push({ ns: baseNs + lateNs, chance: all });
       }
   return predictionOf(completionOfAtoms(atoms), { wireOverhead, caveat });
+}
+
+/** Expected chunks sent again because of new losses: each time what has been sent since the lost one, W chunks at most. */
+function sentAgain(message: {
+  readonly chunks: number;
+  readonly probability: number;
+  readonly blind: number;
+  readonly expected: number;
+}): number {
+  const { chunks, probability, blind, expected } = message;
+  // Of a message no longer than that: all behind the first loss.
+  if (chunks <= blind)
+    return Math.max(0, chunks + Math.expm1(chunks * Math.log1p(-probability)) / probability);
+  // Where losses are few, the last one's W may reach beyond the end.
+  return expected * blind * (1 - (blind / (2 * chunks)) * Math.exp(-probability * blind));
 }
 
 /** That another chunk, soon after one that the sender goes back to, was lost in the same pass. */
