@@ -10,7 +10,7 @@
 import { check } from "../base/errors.ts";
 import { type PathView, shapeFailure } from "../model/parity.ts";
 import { planShape, targetOf } from "../model/planner.ts";
-import { type HybridChoice, hybridPolicy, injectionNs } from "./hybrid.ts";
+import { type HybridChoice, hybridPolicy } from "./hybrid.ts";
 import type { Policy, SessionParams } from "./policy.ts";
 
 const OBJECTIVE_DEFAULT = 0.999;
@@ -32,10 +32,9 @@ export interface AutoOptions {
   readonly overhead?: number;
 }
 
-function viewOf(params: SessionParams): PathView {
-  const { probability, upper, burstChunks } = params.path.loss;
-  const rttNs = params.path.rttMinNs;
-  return { probability, upper, burstChunks, rttNs, chunkNs: injectionNs(params) };
+function viewOf({ path }: SessionParams, chunkNs: number): PathView {
+  const { probability, upper, burstChunks } = path.loss;
+  return { probability, upper, burstChunks, rttNs: path.rttMinNs, chunkNs };
 }
 
 /** The same for paths that are nearly the same. */
@@ -65,8 +64,8 @@ export function auto(options: AutoOptions = {}): Policy {
   const overheadMax = isLimited ? overhead : Infinity;
   const target = targetOf(objective);
   const memory = new Map<string, HybridChoice>();
-  const choose = (params: SessionParams): HybridChoice => {
-    const view = viewOf(params);
+  const choose = (params: SessionParams, chunkNs: number): HybridChoice => {
+    const view = viewOf(params, chunkNs);
     const key = keyOf(params.chunkCount, view);
     const known = memory.get(key);
     if (known !== undefined) return known;

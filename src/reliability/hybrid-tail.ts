@@ -13,6 +13,9 @@ import { REORDER_RTTS_DEFAULT } from "./selective-repeat.ts";
 const SLACK_WINDOWS = 2;
 /** Injection is measured over so many chunks at least. */
 const MEASURED_CHUNKS_MIN = 64;
+/** Nothing injected for so long, and for so many times as long as it usually takes, is a pause. */
+const PAUSE_RTTS = 1 / 4;
+const PAUSE_FACTOR = 4;
 /** A message of at most so many chunks is all tail while the pace is not known; a longer one has time to learn it. */
 const UNKNOWN_PACE_TAIL_CHUNKS = 256;
 
@@ -27,7 +30,8 @@ export class Pace {
   private readonly params: SessionParams;
   private readonly measured: MeasuredPace;
   private chunks = 0;
-  private firstNs = -1;
+  private elapsedNs = 0;
+  private lastNs = -1;
 
   constructor(params: SessionParams, measured: MeasuredPace) {
     this.params = params;
@@ -35,11 +39,21 @@ export class Pace {
   }
 
   injected(count: number, nowNs: number): void {
-    if (this.firstNs < 0) this.firstNs = nowNs;
-    else this.chunks += count;
-    const elapsedNs = nowNs - this.firstNs;
-    if (this.chunks >= MEASURED_CHUNKS_MIN && elapsedNs > 0)
-      this.measured.chunkNs = elapsedNs / this.chunks;
+    const gapNs = nowNs - this.lastNs;
+    const isFirst = this.lastNs < 0;
+    this.lastNs = nowNs;
+    if (isFirst || this.isPause(gapNs, count)) return;
+    this.chunks += count;
+    this.elapsedNs += gapNs;
+    if (this.chunks >= MEASURED_CHUNKS_MIN && this.elapsedNs > 0)
+      this.measured.chunkNs = this.elapsedNs / this.chunks;
+  }
+
+  /** Nothing was there to inject for a while: the wait for a repair is no pace. */
+  private isPause(gapNs: number, count: number): boolean {
+    if (gapNs < this.params.path.rttMinNs * PAUSE_RTTS) return false;
+    const usualNs = this.chunks > 0 ? (this.elapsedNs / this.chunks) * count : 0;
+    return gapNs > usualNs * PAUSE_FACTOR && usualNs > 0;
   }
 
   /** 0: not known. */

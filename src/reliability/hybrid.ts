@@ -26,7 +26,7 @@ import type { HybridShape } from "../model/types.ts";
 import { areBlocksPossible } from "./hybrid-frames.ts";
 import { HybridReceiver } from "./hybrid-receiver.ts";
 import { HybridSender } from "./hybrid-sender.ts";
-import type { MeasuredPace } from "./hybrid-tail.ts";
+import { type MeasuredPace, Pace } from "./hybrid-tail.ts";
 import type { PathEstimate, Policy, SendSession, SessionParams } from "./policy.ts";
 
 /** The share of messages that may wait for a repair after everything is injected. */
@@ -48,8 +48,8 @@ export interface HybridChoice extends HybridShape {
 export interface HybridPolicyOptions {
   /** As in HybridOptions; checked by the caller. Sizes the tail's parity by what the head of a message showed. */
   readonly target: number;
-  /** For a message of 1 chunk or more, given what is known of its path. */
-  choose(params: SessionParams): HybridChoice;
+  /** For a message of 1 chunk or more, given what is known of its path; `chunkNs`: a chunk's injection, 0: not known. */
+  choose(params: SessionParams, chunkNs: number): HybridChoice;
 }
 
 function checkShape(shape: HybridShape, chunkCount: number): void {
@@ -74,7 +74,8 @@ export function hybridPolicy(name: string, options: HybridPolicyOptions): Policy
     let pace = paces.get(path);
     if (pace === undefined) paces.set(path, (pace = { chunkNs: 0 }));
     const empty: HybridChoice = { k: 1, rows: 1, parity: 0, interleave: 1 };
-    const { target = options.target, ...shape } = chunkCount === 0 ? empty : options.choose(params);
+    const { target = options.target, ...shape } =
+      chunkCount === 0 ? empty : options.choose(params, new Pace(params, pace).chunkNs);
     if (chunkCount > 0) checkShape(shape, chunkCount);
     return new HybridSender(params, shape, target, pace);
   };
@@ -84,11 +85,6 @@ export function hybridPolicy(name: string, options: HybridPolicyOptions): Policy
     createSender,
     createReceiver: (params) => new HybridReceiver(params),
   };
-}
-
-/** One chunk's time of injection; 0: not known. */
-export function injectionNs({ chunkBytes, path }: SessionParams): number {
-  return Number.isFinite(path.rateBps) ? (chunkBytes * 8e9) / path.rateBps : 0;
 }
 
 /**
@@ -102,9 +98,8 @@ export function hybrid(options: HybridOptions = {}): Policy {
     `target ${target} is out of range`,
     `the share of messages that may wait for a repair: give ${TARGET_MIN} to ${TARGET_MAX}`,
   );
-  const choose = (params: SessionParams) => {
+  const choose = (params: SessionParams, chunkNs: number) => {
     const { probability, upper, burstChunks } = params.path.loss;
-    const chunkNs = injectionNs(params);
     const view = { probability, upper, burstChunks, rttNs: params.path.rttMinNs, chunkNs };
     return hybridShape(params.chunkCount, view, target);
   };
