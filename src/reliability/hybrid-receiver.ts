@@ -167,7 +167,8 @@ export class HybridReceiver implements ReceiveSession {
     const { losses, params } = this;
     const { total } = losses;
     if (total.chunks === 0) return ack;
-    if (!this.complete && nowNs < this.lossSaidNs + params.path.rttNs) return ack;
+    const isTime = this.repairs.watchesHead && nowNs >= this.lossSaidNs + params.path.rttNs;
+    if (!this.complete && !isTime) return ack;
     this.lossSaidNs = nowNs;
     this.heldAck = ack;
     return lossFrame(total);

@@ -64,6 +64,9 @@ export class HybridRepairs implements LossDetector {
     this.detector.asksBelow = Math.min(this.detector.asksBelow, tailFirst);
   }
 
+  /** Whether there is still news of the head's losses; those of the tail are known together, at the end. */
+  watchesHead = true;
+
   /** Time for what is on its way to come in, whatever the order: as gaps have it. */
   private get waitNs(): number {
     return Math.max(this.detector.windowNs, askAgainFloorNs(this.params));
@@ -100,6 +103,7 @@ export class HybridRepairs implements LossDetector {
   }
 
   handleProgress(bitmap: ChunkBitmap, front: Frontier, nowNs: number): boolean {
+    this.watchesHead = front.highest < this.tailFirst;
     this.losses.lookedAt(Math.min(front.highest + 1, this.tailFirst));
     return this.detector.handleProgress(bitmap, front, nowNs);
   }

@@ -113,21 +113,20 @@ export class RowSchedule {
     return undefined;
   }
 
+  /** One task of a block at a time, so that its rows are ready in their order. */
   private taskOf(block: number): CodingTask | undefined {
-    const first = this.asked[block] as number;
+    const first = this.encoded[block] as number;
     const count = (this.wanted[block] as number) - first;
-    if (count <= 0) return undefined;
+    if (count <= 0 || this.asked[block] !== first) return undefined;
     this.asked[block] = first + count;
     return this.layout.task(block, { first, count });
   }
 
-  handleTaskDone({ first, rows }: CodingTask): void {
+  handleTaskDone({ first }: CodingTask): void {
     const block = this.layout.blockOf(first);
-    if (rows === undefined || block >= this.layout.blockCount) return;
-    this.encoded[block] = Math.max(
-      this.encoded[block] as number,
-      Math.min(rows.first + rows.count, this.asked[block] as number),
-    );
+    if (this.asked[block] === undefined) return;
+    this.encoded[block] = this.asked[block];
+    if (this.encoded[block] < (this.wanted[block] as number)) this.taskQueue.push(block);
     this.isStale = true;
   }
 

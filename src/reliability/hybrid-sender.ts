@@ -181,7 +181,7 @@ export class HybridSender implements SendSession {
    */
   private handleNeed({ block, chunks }: Need, nowNs: number): void {
     const { layout, rows } = this;
-    if (this.said < this.params.chunkCount || block >= layout.blockCount || chunks < 1) return;
+    if (!this.isEndSaid || block >= layout.blockCount || chunks < 1) return;
     this.guard.handleHeard();
     if (chunks > layout.dataCount(block) || this.unacknowledged[block] === 0) return;
     if (rows.isPending(block) || nowNs < this.injectedAtNs(block) + this.repairAgeNs) return;
@@ -269,15 +269,19 @@ export class HybridSender implements SendSession {
     return table.fresh < this.params.chunkCount || rows.pending === 0;
   }
 
-  /** Sets the time of the next saying, after anything that may have begun or ended the quiet. */
+  /**
+   * Sets the time of the next saying, after anything that may have begun or ended the quiet. The end, once said, is said
+   * again whatever goes on: a receiver that never heard the plan goes on asking for single chunks.
+   */
   private review(nowNs: number): void {
-    if (this.params.chunkCount === 0 || this.state !== "active") return;
+    if (this.params.chunkCount === 0 || this.state !== "active" || this.isEndSaid) return;
     if (!this.isQuiet) this.sayAtNs = Infinity;
-    else if (this.sayAtNs === Infinity) {
-      if (this.table.fresh < this.params.chunkCount) this.sayAtNs = nowNs + this.stallNs;
-      else if (this.said === this.params.chunkCount) this.sayAtNs = nowNs + this.guard.rtoNs;
-      else this.say(nowNs);
-    }
+    else if (this.table.fresh === this.params.chunkCount) this.say(nowNs);
+    else if (this.sayAtNs === Infinity) this.sayAtNs = nowNs + this.stallNs;
+  }
+
+  private get isEndSaid(): boolean {
+    return this.said === this.params.chunkCount;
   }
 
   /** A full window is a stall when the ACK of what was injected last should have come. */
@@ -302,7 +306,7 @@ export class HybridSender implements SendSession {
   handleTimeout(nowNs: number): void {
     if (this.state !== "active") return;
     if (nowNs >= this.sayAtNs) {
-      if (this.said === this.params.chunkCount) {
+      if (this.isEndSaid) {
         this.counters.timeouts++;
         this.guard.handleExpired(nowNs);
       }
