@@ -83,7 +83,8 @@ export function predictGoBackN(setting: Setting): Prediction {
   const near = Math.min(FRESH_RTTS * blind, chunks);
   // Of the last chunk nothing shows, unless it is sent again anyway.
   const tailChance = probability * (1 - probability) ** Math.min(chunks - 1, blind);
-  const again = againChance(chunks, near, probability);
+  const reach = Math.min(blind, sinceFirstLoss(chunks, probability));
+  const again = againChance({ chunks, near, probability, reach });
   const costNs = rttNs + 2 * chunkNs;
   const expected = ((chunks - 1) * probability) / (1 + probability * blind);
   const caveat =
@@ -136,13 +137,32 @@ function sentAgain(message: {
   return expected * blind * (1 - (blind / (2 * chunks)) * Math.exp(-probability * blind));
 }
 
-/** That another chunk, soon after one that the sender goes back to, was lost in the same pass. */
-function againChance(chunks: number, near: number, probability: number): number {
+/** Expected chunks behind the first loss of a message that has one. */
+function sinceFirstLoss(chunks: number, probability: number): number {
+  const any = -Math.expm1(chunks * Math.log1p(-probability));
+  return Math.max(0, chunks - any / probability) / any;
+}
+
+/**
+ * That of the chunks lost in the pass in which the one was that the sender goes back to, two neighbours were `near`
+ * each other: when the repair of the first comes, the other is reported, and its own repair looks too recent.
+ */
+function againChance(losses: {
+  readonly chunks: number;
+  readonly near: number;
+  readonly probability: number;
+  /** Chunks of that pass. */
+  readonly reach: number;
+}): number {
+  const { chunks, near, probability, reach } = losses;
   const log = Math.log1p(-probability);
-  if (chunks > near) return -Math.expm1(near * log);
-  const any = -Math.expm1((chunks - 1) * log);
-  const one = (chunks - 1) * probability * Math.exp((chunks - 2) * log);
-  return any > 0 ? Math.max(0, 1 - one / any) : 0;
+  if (chunks <= near) {
+    const any = -Math.expm1((chunks - 1) * log);
+    const one = (chunks - 1) * probability * Math.exp((chunks - 2) * log);
+    return any > 0 ? Math.max(0, 1 - one / any) : 0;
+  }
+  const isNear = -Math.expm1(near * log);
+  return 1 - (1 - isNear) * Math.exp(-probability * Math.max(0, reach - near) * isNear);
 }
 
 /** Chances of 0..times further passes. */
