@@ -188,6 +188,7 @@ export function abortCases(maker: FixtureMaker, chunk: number): void {
       const ended = codeOf(receive.arrived);
       const watch = async () => {
         for await (const _progress of receive) void pair.qb.close();
+        await pair.qb.close();
         return receive.progress;
       };
       const { chunksDone, chunkCount, complete } = await pair.run(watch());
