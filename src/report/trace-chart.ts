@@ -32,10 +32,10 @@ const LOOKS: Readonly<Record<TraceKind, Look>> = {
 export function condense(events: readonly TraceEvent[], most = TRACE_MARKS_MAX): TraceEvent[] {
   if (events.length <= most) return [...events];
   const last = events.reduce((end, { timeNs, endNs = timeNs }) => Math.max(end, endNs), 1);
-  for (let chunks = 2, slots = SLOTS; ; chunks *= 2, slots = Math.ceil(slots / 1.5)) {
+  for (let chunks = 2, slots = SLOTS; ; chunks *= 2, slots = Math.floor(slots / 1.5)) {
     const groups = new Map<string, { event: TraceEvent; events: number }>();
     for (const event of events) {
-      const slot = Math.floor((event.timeNs / last) * slots);
+      const slot = Math.min(slots - 1, Math.floor((event.timeNs / last) * slots));
       const name = `${event.kind} ${Math.floor(event.chunk / chunks)} ${slot}`;
       const group = groups.get(name);
       if (group === undefined) groups.set(name, { event, events: 1 });
@@ -83,6 +83,8 @@ export function traceChart(events: readonly TraceEvent[], { id, chunkCount }: Tr
     (most, { chunk, count = 1 }) => Math.max(most, chunk + count),
     chunkCount,
   );
+  const hasParity = events.some(({ kind }) => kind === "parity");
+  const last = events.reduce((end, { timeNs, endNs = timeNs }) => Math.max(end, endNs), 1);
   const drawn = condense(events);
   const values = drawn.map((event) => markOf(event, top));
   const kinds = TRACE_KINDS.filter((kind) => drawn.some((event) => event.kind === kind));
@@ -92,11 +94,16 @@ export function traceChart(events: readonly TraceEvent[], { id, chunkCount }: Tr
   const color = { ...channel, scale: { domain, range: kinds.map((kind) => LOOKS[kind].colour) } };
   const shape = { ...channel, scale: { domain, range: kinds.map((kind) => LOOKS[kind].shape) } };
   const x = {
-    ...{ field: "t", type: "quantitative", scale: { nice: false, zero: true } },
+    ...{
+      field: "t",
+      type: "quantitative",
+      scale: { domain: [-0.01 * last, 1.02 * last], nice: false },
+    },
     axis: {
       title: "time since the first packet",
       labelExpr: FINE_TIME_LABEL,
       labelOverlap: "greedy",
+      labelSeparation: 12,
     },
   };
   const y = {
@@ -105,7 +112,7 @@ export function traceChart(events: readonly TraceEvent[], { id, chunkCount }: Tr
       type: "quantitative",
       axis: { title: "chunk", format: ",~r", tickMinStep: 1 },
     },
-    scale: { domain: [0, Math.max(1, top)], nice: false },
+    scale: { domain: [-0.02 * top - 0.2, 1.02 * top + 0.2], nice: false },
   };
   const tooltip = [
     ...[
@@ -131,14 +138,14 @@ export function traceChart(events: readonly TraceEvent[], { id, chunkCount }: Tr
     text:
       "Bars run from the departure of a chunk's first packet to the arrival of its last; points are chunks complete at " +
       "the receiver and control frames as they leave. Wheel to zoom, drag to move, double-click for the whole." +
-      `${top > chunkCount ? ` Chunks from ${chunkCount} on (above the line) are parity.` : ""}${condensed}`,
+      `${hasParity ? ` Chunks from ${chunkCount} on (above the line) are parity.` : ""}${condensed}`,
     spec: {
       ...{ ...PIXELS, data: { values }, encoding: { x, y, color } },
       layer: [
         {
           params: [{ name: "zoom", select: { type: "interval" }, bind: "scales" }],
           transform: [{ filter: "isValid(datum.end)" }],
-          mark: { type: "rect", clip: true, opacity: 0.75 },
+          mark: { type: "rect", clip: true, opacity: 0.5 },
           encoding: { x2: { field: "end" }, y2: { field: "high" }, tooltip },
         },
         {
@@ -146,7 +153,7 @@ export function traceChart(events: readonly TraceEvent[], { id, chunkCount }: Tr
           mark: { type: "point", clip: true, filled: true, size: 26, opacity: 1 },
           encoding: { shape, tooltip },
         },
-        ...(top > chunkCount
+        ...(hasParity
           ? [
               {
                 data: { values: [{ c: chunkCount }] },

@@ -4,8 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { pageOf, writeWhole } from "../../src/report/html.ts";
 import { writeReport } from "../../src/report/html-report.ts";
 import type { ResultRow } from "../../src/report/row.ts";
+import type { TraceEvent } from "../../src/report/trace.ts";
+import { tracePage } from "../../src/report/trace-chart.ts";
 import { sampleRow, sampleRows } from "../unit/report/sample-rows.ts";
 import { colourCount, findBrowser, launch, openFile } from "./browser.ts";
 
@@ -146,6 +149,25 @@ describe.skipIf(program === undefined)("a report in a browser", () => {
       .first()
       .evaluate((legend) => legend.getBoundingClientRect().right);
     expect(legends).toBeLessThan(390);
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
+  test("a message's life zooms with the wheel", async () => {
+    const events = Array.from({ length: 200 }, (_, chunk): TraceEvent => {
+      const timeNs = chunk * 1e5;
+      return { kind: "packet", chunk, timeNs, endNs: timeNs + 12e6, text: "16 packets" };
+    });
+    const trace = join(folder, "trace.html");
+    const options = { title: "A trace", subtitle: "", facts: [], chunkCount: 200 };
+    await writeWhole(trace, pageOf(tracePage(events, options)));
+    const { page, complaints } = await openFile(browser, trace);
+    const labels = () => page.locator(".plot svg .role-axis-label text").allTextContents();
+    const before = await labels();
+    const box = (await page.locator(".plot svg").boundingBox())!;
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    await page.mouse.wheel(0, -400);
+    await expect.poll(labels).not.toEqual(before);
     expect(complaints).toEqual([]);
     await page.close();
   });
