@@ -1,8 +1,8 @@
 /** sdr trace: the life of one message over an emulated link, event by event. */
 import { Command } from "commander";
-import { check, SdrError } from "../base/errors.ts";
+import { SdrError } from "../base/errors.ts";
 import { formatSize, formatTime } from "../base/units.ts";
-import { describeLink } from "../link/profile.ts";
+import { describeLink, formatLink } from "../link/profile.ts";
 import type { Policy } from "../reliability/policy.ts";
 import { parsePolicy } from "../reliability/registry.ts";
 import { MessageTrace, TRACE_KINDS, type TraceEvent } from "../report/trace.ts";
@@ -11,9 +11,10 @@ import { MemoryRegion } from "../sdk/region.ts";
 import { reliableReceive, reliableWrite } from "../sdk/reliable.ts";
 import { EmulatedWorld, PACKET_RECORDS_MAX } from "../transport/emulated.ts";
 import { attributes, checkSetting, type TrialSetting, trialSeed } from "./emulate-trial.ts";
-import { usage } from "./failure.ts";
+import { fileError, usage } from "./failure.ts";
 import { parseLinkOption, parseSizeWithin, parseWhole } from "./options.ts";
 import { note, print, printJson } from "./terminal.ts";
+import { version } from "./version.ts";
 
 /** A larger message's picture would show nothing of its packets. */
 const MESSAGE_BYTES_MAX = 2 ** 33;
@@ -26,12 +27,16 @@ interface Texts {
   readonly seed: string;
   readonly packet: string;
   readonly chunk: string;
+  readonly out?: string;
+  readonly png?: string;
   readonly json?: true;
 }
 
 interface Settings {
   readonly setting: TrialSetting;
   readonly policy: Policy;
+  readonly out: string | undefined;
+  readonly png: string | undefined;
   readonly json: boolean;
 }
 
@@ -46,7 +51,8 @@ function read(given: Texts): Settings {
   };
   const policy = parsePolicy(given.policy);
   checkSetting(setting, [policy]);
-  return { setting, policy, json: given.json === true };
+  const { out, png, json = false } = given;
+  return { setting, policy, out, png, json };
 }
 
 export interface TracedMessage {
@@ -100,16 +106,56 @@ function countsOf(events: readonly TraceEvent[]): string {
     .join(", ");
 }
 
-async function run(options: object): Promise<void> {
-  const { setting, policy, json } = usage(() => read(options as Texts));
-  const { completionNs, events } = await traceMessage(setting, policy);
-  check(events.length > 0 || setting.bytes === 0, "nothing was traced", "report this");
-  if (json) {
-    printJson({ policy: policy.name, bytes: setting.bytes, completionNs, events });
-    return;
+/** The picture as a page, and as an image. */
+async function draw(settings: Settings, { completionNs, events }: TracedMessage): Promise<void> {
+  const { setting, policy, out, png } = settings;
+  const chunkCount = Math.ceil(setting.bytes / setting.chunkBytes);
+  // Vega takes a while to load.
+  const { traceChart, tracePage } = await import("../report/trace-chart.ts");
+  const { pageOf, writeWhole } = await import("../report/html.ts");
+  if (out !== undefined) {
+    const size = formatSize(setting.bytes);
+    const page = tracePage(events, {
+      chunkCount,
+      title: `${size} with ${policy.name}`,
+      subtitle: `one message over ${describeLink(setting.forward)}`,
+      facts: [
+        ["completion time", formatTime(completionNs)],
+        ["message", `${size} in ${chunkCount} chunks of ${formatSize(setting.chunkBytes)}`],
+        ["packets", formatSize(setting.packetBytes)],
+        ["link", formatLink(setting.forward)],
+        ["way back", formatLink(setting.reverse)],
+        ["seed", String(setting.seed)],
+        ["version", version()],
+      ],
+    });
+    await write(out, () => writeWhole(out, pageOf(page)));
   }
-  note(`${formatSize(setting.bytes)} over ${describeLink(setting.forward)}, ${policy.name}`);
-  print(`complete after ${formatTime(completionNs)}: ${countsOf(events)}\n`);
+  if (png !== undefined) {
+    const { chartPng } = await import("../report/png.ts");
+    const image = await chartPng(traceChart(events, { id: "trace", chunkCount }));
+    await write(png, () => writeWhole(png, image));
+  }
+}
+
+async function write(path: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    throw fileError(path, error);
+  }
+}
+
+async function run(options: object): Promise<void> {
+  const settings = usage(() => read(options as Texts));
+  const { setting, policy, json } = settings;
+  if (!json)
+    note(`${formatSize(setting.bytes)} over ${describeLink(setting.forward)}, ${policy.name}`);
+  const traced = await traceMessage(setting, policy);
+  const { completionNs, events } = traced;
+  await draw(settings, traced);
+  if (json) printJson({ policy: policy.name, bytes: setting.bytes, completionNs, events });
+  else print(`complete after ${formatTime(completionNs)}: ${countsOf(events)}\n`);
 }
 
 export function traceCommand(): Command {
@@ -122,6 +168,8 @@ export function traceCommand(): Command {
     .option("--seed <number>", "all randomness comes from it", "1")
     .option("--packet <size>", "payload of a packet", "4KiB")
     .option("--chunk <size>", "one bit of the bitmap, whole packets", "64KiB")
+    .option("--out <file>", "write the picture as a page that opens from disk")
+    .option("--png <file>", "write it as an image")
     .option("--json", "print one JSON document on stdout: all events")
     .action(run);
 }
