@@ -55,7 +55,7 @@ function sessionParams(qp: QueuePair, bytes: number, startNs: number): SessionPa
   };
 }
 
-/** Blocks have at least one chunk each; the rest is for blocks that are worked on again. */
+/** Blocks have at least one chunk each; the rest is for blocks that are worked on again. Each parity chunk is made once. */
 const TASKS_PER_CHUNK_MAX = 4;
 
 export interface DrivenOptions {
@@ -99,7 +99,8 @@ export abstract class Driven<Report, Session extends SendSession | ReceiveSessio
     this.startNs = nowNs;
     try {
       const params = sessionParams(this.qp, bytes, nowNs);
-      this.tasksMost = TASKS_PER_CHUNK_MAX * params.chunkCount;
+      const parity = this.policy.parityChunks?.(params.chunkCount) ?? 0;
+      this.tasksMost = TASKS_PER_CHUNK_MAX * params.chunkCount + parity;
       const session = create(params);
       if (typeof session !== "object" || session === null) throw this.nonsense("made no session");
       this.session = session;

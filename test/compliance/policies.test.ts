@@ -8,7 +8,7 @@ import { udpMaker } from "./udp-fixture.ts";
 
 test("there are policies to hold to the suite", () => {
   expect(POLICIES.map(({ name }) => name)).toEqual(
-    expect.arrayContaining(["gbn", "sr-rto", "sr-nack", "ec-mds", "ec-xor"]),
+    expect.arrayContaining(["gbn", "sr-rto", "sr-nack", "ec-mds", "ec-xor", "hybrid", "auto"]),
   );
 });
 

@@ -3,7 +3,7 @@
  * at all is drawn before how strong they are, so that seeds differ in kind and not only in degree.
  */
 import { Random } from "../../src/base/random.ts";
-import { formatLink, type LinkProfile } from "../../src/sdk/index.ts";
+import { formatLink, type LinkProfile, parsePolicy } from "../../src/sdk/index.ts";
 
 export interface MessagePlan {
   readonly bytes: number;
@@ -244,6 +244,40 @@ function withCodes(scenario: Scenario): Scenario {
   return { ...scenario, messages: [forward.map(recode), backward.map(recode)] };
 }
 
+/** The hybrid scheme or the policy that chooses, with room for their parity; undefined where there is none. */
+function drawHybrid(random: Random, scenario: Scenario): string | undefined {
+  const { packetBytes, packetsPerChunk, split } = scenario;
+  const chunkBytes = packetBytes * packetsPerChunk;
+  const addressable = packetBytes * 2 ** split[1];
+  const chunks = Math.ceil(Math.min(MESSAGE_BYTES_MAX, addressable) / chunkBytes);
+  const isUsual = random.chance(0.3);
+  const drawn = (least: number, most: number) => logUniform(random, least, most).toPrecision(2);
+  const text = random.pick([
+    isUsual ? "hybrid" : `hybrid(target=${drawn(1e-6, 0.5)})`,
+    isUsual
+      ? "auto"
+      : `auto(objective=${random.pick([0.5, 0.9, 0.999])},overhead=${drawn(1e-3, 2)})`,
+  ]);
+  const room = Math.floor(addressable / chunkBytes) - chunks;
+  const parity = parsePolicy(text).parityChunks?.(chunks) ?? 0;
+  return parity <= room ? text : undefined;
+}
+
+/** In a third of the scenarios most messages go by these; from a stream of their own, as for erasure codes. */
+function withHybrid(scenario: Scenario): Scenario {
+  const random = new Random(scenario.seed, "hybrid");
+  if (random.chance(2 / 3)) return scenario;
+  const shared = drawHybrid(random, scenario);
+  const perMessage = random.chance(0.3);
+  const change = (plan: MessagePlan): MessagePlan => {
+    const policy = perMessage ? drawHybrid(random, scenario) : shared;
+    const isKept = plan.policy === "" || policy === undefined || random.chance(0.1);
+    return isKept ? plan : { ...plan, policy };
+  };
+  const [forward, backward] = scenario.messages;
+  return { ...scenario, messages: [forward.map(change), backward.map(change)] };
+}
+
 export function drawScenario(seed: number): Scenario {
   const random = new Random(seed, "swarm");
   const packetBytes = random.pick([64, 128, 256, 512, 1024, 1400, 4096]);
@@ -266,7 +300,7 @@ export function drawScenario(seed: number): Scenario {
     );
   const clean = () =>
     formatLink(random.chance(0.5) ? { delayNs: wholeLog(random, 1000, 30e6) } : {});
-  return withCodes({
+  const scenario = withCodes({
     seed,
     packetBytes,
     packetsPerChunk,
@@ -292,6 +326,7 @@ export function drawScenario(seed: number): Scenario {
       drawMessages(random.chance(0.5) ? 0 : random.int(1, MESSAGES_MAX)),
     ],
   });
+  return withHybrid(scenario);
 }
 
 /** A text of every setting, a line each; what a failure prints. */
