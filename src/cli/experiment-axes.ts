@@ -5,6 +5,7 @@
 import { check } from "../base/errors.ts";
 import { parseProbability, parseRate, parseTime } from "../base/units.ts";
 import { type LinkProfile, parseLink } from "../link/profile.ts";
+import { COLLECTIVES, DATACENTERS_MAX } from "../model/collectives.ts";
 import { parsePolicy } from "../reliability/registry.ts";
 import { type Entry, type Place, refuseAt, type Value, withPlace } from "./experiment-yaml.ts";
 import { parseSizeWithin, parseWhole } from "./options.ts";
@@ -22,14 +23,11 @@ export const EXPERIMENT_LIMITS = {
   messageBytes: 2 ** 44,
   /** A row carries its links. */
   linkText: 1000,
-  datacenters: 4096,
   burstPackets: 1e6,
 } as const;
 
 export const TRANSPORTS = ["model", "sampled", "emulated", "udp"] as const;
 export type TransportName = (typeof TRANSPORTS)[number];
-export const COLLECTIVES = ["ring", "recursive-doubling", "tree"] as const;
-export type CollectiveName = (typeof COLLECTIVES)[number];
 
 /** A value with the place where it was written. */
 export interface Placed<T> {
@@ -106,10 +104,10 @@ export const LINK_KEYS = {
 /** In the order of the sweep: what comes last changes fastest. */
 export const AXES = {
   seed: whole("seed", 0, 2 ** 53 - 1),
-  packet: (text: string) => parseSizeWithin("packet", text, 64, 65_000),
+  packet: (text: string) => parseSizeWithin("packet", text, 64, 2 ** 30),
   chunk: (text: string) => parseSizeWithin("chunk", text, 64, 2 ** 30),
   collective: oneOf(COLLECTIVES),
-  datacenters: whole("datacenters", 2, LIMITS.datacenters),
+  datacenters: whole("datacenters", 2, DATACENTERS_MAX),
   ...LINK_KEYS,
   size: (text: string) => parseSizeWithin("size", text, 1, LIMITS.messageBytes),
   trials: whole("trials", 1, LIMITS.trials),

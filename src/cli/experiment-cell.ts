@@ -4,8 +4,10 @@ import { check } from "../base/errors.ts";
 import { sizeText } from "../base/units.ts";
 import { formatLink, meanLoss } from "../link/profile.ts";
 import { parseScheme } from "../model/scheme.ts";
+import { settingOf } from "../model/setting.ts";
 import { type Phase, phasesOf, type TrialSetting } from "./emulate-trial.ts";
-import type { CollectiveName, TransportName } from "./experiment-axes.ts";
+import type { TransportName } from "./experiment-axes.ts";
+import type { CollectiveShape } from "./task.ts";
 
 export interface Cell extends TrialSetting {
   readonly transport: TransportName;
@@ -15,14 +17,14 @@ export interface Cell extends TrialSetting {
   readonly warmup: number;
   readonly messages: number;
   readonly phases?: readonly Phase[];
-  readonly collective?: CollectiveName;
-  readonly datacenters?: number;
+  readonly collective?: CollectiveShape;
 }
 
 /** Longer keys end in a hash of all of it. */
 const KEY_MAX = 1000;
 const UDP_BYTES_MAX = 2 ** 30;
 const UDP_PACKET_MIN = 512;
+const PACKET_MAX = 65_000;
 
 /** What a cell is called: the same parameters have the same key, others another. */
 export function cellKey(cell: Cell): string {
@@ -33,7 +35,7 @@ export function cellKey(cell: Cell): string {
     ...[cell.transport, cell.policy, sizeText(bytes)],
     ...[`packet=${sizeText(packetBytes)}`, `chunk=${sizeText(chunkBytes)}`, `link=(${link})`],
     ...(back === link ? [] : [`reverse=(${back})`]),
-    ...(cell.collective === undefined ? [] : [`${cell.collective}=${cell.datacenters}`]),
+    ...(cell.collective ? [`${cell.collective.kind}=${cell.collective.datacenters}`] : []),
     ...(trials === 0 ? [] : [`trials=${trials}`, `seed=${seed}`]),
     ...(warmup === 0 ? [] : [`warmup=${warmup}`]),
     ...(messages === 1 ? [] : [`messages=${messages}`]),
@@ -66,8 +68,21 @@ function checkChunk({ packetBytes, chunkBytes }: Cell): void {
   );
 }
 
+/** In the model a packet may be as large as a chunk. */
+function checkPacket(cell: Cell): void {
+  const { packetBytes, transport } = cell;
+  if (isPredicted(cell)) return;
+  const least = transport === "udp" ? UDP_PACKET_MIN : 0;
+  const isRight = packetBytes >= least && packetBytes <= PACKET_MAX;
+  check(
+    isRight,
+    `${packetBytes} B`,
+    `give ${transport} packets of ${least || 64} to ${PACKET_MAX} B`,
+  );
+}
+
 function checkPolicy(cell: Cell): void {
-  if (isPredicted(cell)) parseScheme(cell.policy);
+  if (isPredicted(cell)) parseScheme(cell.policy, settingOf(cell.forward, cell.reverse, cell));
   else {
     const remedy = "leave it out, or give transport: model";
     check(!isReference(cell.policy), `${cell.policy} is none: nothing can be sent by it`, remedy);
@@ -77,8 +92,14 @@ function checkPolicy(cell: Cell): void {
 function checkTransport(cell: Cell): void {
   const { transport, collective, phases } = cell;
   if (collective !== undefined) {
-    const remedy = "leave out collective, or give transport: model or sampled";
-    check(isPredicted(cell), `${transport} runs no collectives`, remedy);
+    const remedy = "leave out collective, or give transport: sampled";
+    check(transport === "sampled", `${transport} runs no collectives`, remedy);
+    const { kind, datacenters } = collective;
+    check(
+      kind !== "recursive-doubling" || Number.isInteger(Math.log2(datacenters)),
+      `${datacenters} datacenters cannot double recursively`,
+      "give a power of two",
+    );
   }
   if (phases !== undefined) {
     const remedy = "leave out phases, or give transport: emulated";
@@ -86,11 +107,9 @@ function checkTransport(cell: Cell): void {
   }
 }
 
-function checkSize({ transport, packetBytes, bytes }: Cell): void {
-  if (transport !== "udp") return;
-  const fits = packetBytes >= UDP_PACKET_MIN && bytes <= UDP_BYTES_MAX;
-  const takes = `give udp packets from ${UDP_PACKET_MIN} B and messages up to ${UDP_BYTES_MAX} B`;
-  check(fits, `${sizeText(bytes)} in packets of ${sizeText(packetBytes)}`, takes);
+function checkSize({ transport, bytes }: Cell): void {
+  const fits = transport !== "udp" || bytes <= UDP_BYTES_MAX;
+  check(fits, `${bytes} B`, `give udp messages of up to ${UDP_BYTES_MAX} B`);
 }
 
 /** Errors: INVALID_ARGUMENT for links over which nothing arrives, or in no time. */
@@ -111,6 +130,7 @@ export const CELL_CHECKS = {
   link: checkLinks,
   policy: checkPolicy,
   transport: checkTransport,
+  packet: checkPacket,
   chunk: checkChunk,
   size: checkSize,
 } as const;
@@ -123,7 +143,7 @@ export function cellCost(cell: Cell): number {
     case "model":
       return COST.prediction;
     case "sampled":
-      return COST.prediction + trials * COST.sample;
+      return COST.prediction + trials * stepsOf(cell) * COST.sample;
     case "emulated":
       return (
         trials * (COST.world + messages * (COST.message + (bytes / packetBytes) * COST.packet))
@@ -133,6 +153,13 @@ export function cellCost(cell: Cell): number {
       return trials * (COST.connection + messages * (wireUs + ((forward.delayNs ?? 0) * 2) / 1e3));
     }
   }
+}
+
+/** Messages of a collective operation, about. */
+function stepsOf({ collective }: Cell): number {
+  if (collective === undefined) return 1;
+  const { kind, datacenters } = collective;
+  return datacenters * (kind === "ring" ? 2 * datacenters : Math.ceil(Math.log2(datacenters)));
 }
 
 const COST = {

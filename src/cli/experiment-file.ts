@@ -107,7 +107,9 @@ function cellOf(choice: Choice, phases: readonly PhaseChoice[] | undefined): Cel
     seed: value("seed") ?? 1,
     warmup: value("warmup") ?? 0,
     messages: value("messages") ?? 1,
-    ...(collective === undefined ? {} : { collective, datacenters: value("datacenters") ?? 2 }),
+    ...(collective === undefined
+      ? {}
+      : { collective: { kind: collective, datacenters: value("datacenters") ?? 2 } }),
     ...(phases === undefined
       ? {}
       : {
@@ -158,9 +160,12 @@ function checkValues({ values }: Read, path: string): void {
     throw new SdrError("INVALID_ARGUMENT", `${path} has no ${axis}`, `add a line "${axis}: …"`);
   }
   const { datacenters, collective } = values;
-  const first = datacenters?.[0];
-  if (first !== undefined && collective === undefined) {
-    refuseAt(first.at, "datacenters without collective", 'add "collective: ring"');
+  const [many, kind] = [datacenters?.[0], collective?.[0]];
+  if (many !== undefined && kind === undefined) {
+    refuseAt(many.at, "datacenters without collective", 'add "collective: ring"');
+  }
+  if (kind !== undefined && many === undefined) {
+    refuseAt(kind.at, "collective without datacenters", 'add "datacenters: 4"');
   }
   const cells = AXIS_NAMES.reduce((product, axis) => product * (values[axis]?.length ?? 1), 1);
   const most = EXPERIMENT_LIMITS.cells;

@@ -1,13 +1,16 @@
 /** A cell's row of results, from its messages' numbers or from a prediction. Carries no wall-clock time. */
+import { Random } from "../base/random.ts";
 import { mean, percentileSorted, summarize } from "../base/statistics.ts";
 import { formatLink, type LinkProfile } from "../link/profile.ts";
 import { boundNs, idealNs } from "../model/bounds.ts";
+import { sampleCollective } from "../model/collectives.ts";
 import { chunkLoss } from "../model/loss.ts";
 import { settingOf } from "../model/setting.ts";
 import type { Prediction, Setting } from "../model/types.ts";
 import { type Method, type PhaseResult, QUANTILE_LEVELS, type ResultRow } from "../report/row.ts";
 import { COLUMN, COLUMNS, messagesOf, phasesOf } from "./emulate-trial.ts";
 import { type Cell, cellKey } from "./experiment-cell.ts";
+import { collectiveOf } from "./task.ts";
 
 /** What all rows of a run say. */
 export interface RowOrigin {
@@ -37,7 +40,7 @@ function rowOf(cell: Cell, origin: RowOrigin, lines: Lines, outcome: Outcome): R
   const setting = modelSetting(cell);
   const { probability, burstPackets = 1 / (1 - probability) } = setting.loss;
   const { method, exact, failed, wireOverhead, ...times } = outcome;
-  const { trials, seed, warmup, messages, collective, datacenters, transport } = cell;
+  const { trials, seed, warmup, messages, collective, transport } = cell;
   return {
     ...origin,
     key: cellKey(cell),
@@ -59,7 +62,7 @@ function rowOf(cell: Cell, origin: RowOrigin, lines: Lines, outcome: Outcome): R
     seed,
     warmup,
     ...(messagesOf(cell) === 1 ? {} : { messages: cell.phases ? messagesOf(cell) : messages }),
-    ...(collective === undefined || datacenters === undefined ? {} : { collective, datacenters }),
+    ...(collective && { collective: collective.kind, datacenters: collective.datacenters }),
     ...lines,
     ...times,
     wireOverhead,
@@ -101,8 +104,13 @@ function linesOf(setting: Setting): Lines {
   return { idealNs: idealNs(setting), boundNs: boundNs(setting) };
 }
 
-/** Of all messages together, each over its own links. */
+/** Of all messages together, each over its own links; of a collective operation, the whole of it. */
 function meanLines(cell: Cell): Lines {
+  if (cell.collective !== undefined) {
+    const { options } = collectiveOf({ setting: cell, policy: "bound" }, cell.collective);
+    const bound = sampleCollective({ kind: "bound" }, options, new Random(0), 1);
+    return { idealNs: bound.idealNs, boundNs: bound.summary.mean };
+  }
   const phases = phasesOf(cell);
   const lines = phases.map((phase) => linesOf(modelSetting(cell, phase)));
   if (lines.length === 1) return lines[0] as Lines;
@@ -162,14 +170,9 @@ export function sentRow(cell: Cell, origin: RowOrigin, rows: Float64Array): Resu
 const LEVEL_LEAST = 0.001;
 const LEVEL_MOST = 0.999;
 
-/** What a prediction of one message says of it; a collective's lines are given. */
-export function predictedRow(
-  cell: Cell,
-  origin: RowOrigin,
-  prediction: Prediction,
-  lines: Lines = linesOf(modelSetting(cell)),
-  meanCi95Ns = 0,
-): ResultRow {
+/** What a prediction of one message says of it. */
+export function predictedRow(cell: Cell, origin: RowOrigin, prediction: Prediction): ResultRow {
+  const lines = linesOf(modelSetting(cell));
   const within = (level: number) => Math.min(LEVEL_MOST, Math.max(LEVEL_LEAST, level));
   const quantilesNs = QUANTILE_LEVELS.map((level) => prediction.quantileNs(within(level)));
   const at = (level: number) => quantilesNs[QUANTILE_LEVELS.indexOf(level)] as number;
@@ -178,7 +181,7 @@ export function predictedRow(
     exact: prediction.exact,
     ...{
       meanNs: prediction.meanNs,
-      meanCi95Ns,
+      meanCi95Ns: 0,
       p50Ns: at(0.5),
       p99Ns: at(0.99),
       p999Ns: at(0.999),

@@ -57,14 +57,16 @@ export async function runCells(cells: readonly Cell[], options: RunOptions): Pro
 }
 
 function predictCell(cell: Cell, origin: RowOrigin): ResultRow {
-  return predictedRow(cell, origin, predict(parseScheme(cell.policy), modelSetting(cell)));
+  const setting = modelSetting(cell);
+  return predictedRow(cell, origin, predict(parseScheme(cell.policy, setting), setting));
 }
 
 async function runTrialCells(cells: readonly Cell[], options: RunOptions): Promise<void> {
   const { origin, jobs, signal, onRow, onCost } = options;
   const tasks = cells.map((cell): Task => {
     const kind = cell.transport === "sampled" ? "sampled" : "emulated";
-    return { kind, setting: cell, policy: cell.policy, trials: cell.trials };
+    const { policy, trials, collective } = cell;
+    return { kind, setting: cell, policy, trials, ...(collective ? { collective } : {}) };
   });
   await runJobs(tasks, {
     jobs,

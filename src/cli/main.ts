@@ -5,6 +5,7 @@ import { demoCommand } from "./demo.ts";
 import { emulateCommand } from "./emulate.ts";
 import { experimentCommand } from "./experiment.ts";
 import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } from "./failure.ts";
+import { figuresCommand } from "./figures.ts";
 import { linksCommand } from "./links.ts";
 import { modelCommand } from "./model.ts";
 import { planCommand } from "./plan.ts";
@@ -28,6 +29,7 @@ const COMMANDS: readonly (() => Command)[] = [
   planCommand,
   traceCommand,
   experimentCommand,
+  figuresCommand,
   reportCommand,
   linksCommand,
   probeCommand,

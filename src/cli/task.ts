@@ -1,7 +1,15 @@
 /** What threads are given to do: the trials of one policy in one setting, in parts. Plain data in, numbers out. */
+import { Random } from "../base/random.ts";
+import {
+  type CollectiveKind,
+  type CollectiveOptions,
+  sampleCollective,
+} from "../model/collectives.ts";
+import { predict } from "../model/predict.ts";
 import { sampleTrials, TRIALS_PER_STREAM } from "../model/sample.ts";
 import { parseScheme } from "../model/scheme.ts";
 import { settingOf } from "../model/setting.ts";
+import type { Scheme } from "../model/types.ts";
 import { COLUMN, COLUMNS, messagesOf, runTrials, type TrialSetting } from "./emulate-trial.ts";
 
 export interface Task {
@@ -10,6 +18,30 @@ export interface Task {
   readonly setting: TrialSetting;
   readonly policy: string;
   readonly trials: number;
+  /** Of drawn ones: whole operations instead of messages; `setting.bytes` is the buffer of each datacenter. */
+  readonly collective?: CollectiveShape;
+}
+
+export interface CollectiveShape {
+  readonly kind: CollectiveKind;
+  readonly datacenters: number;
+}
+
+/** Bytes of one message of a collective operation. */
+export function stepBytes(bytes: number, { kind, datacenters }: CollectiveShape): number {
+  return kind === "ring" ? Math.ceil(bytes / datacenters) : bytes;
+}
+
+/** An operation between datacenters that are all as far from each other, and the scheme for its messages. */
+export function collectiveOf(
+  { setting, policy }: Pick<Task, "setting" | "policy">,
+  shape: CollectiveShape,
+): { readonly scheme: Scheme; readonly options: CollectiveOptions; readonly wireOverhead: number } {
+  const { bytes, forward, reverse } = setting;
+  const link = settingOf(forward, reverse, { ...setting, bytes: stepBytes(bytes, shape) });
+  const scheme = parseScheme(policy, link);
+  const { wireOverhead } = predict(scheme, link);
+  return { scheme, options: { ...shape, bytes, link: () => link }, wireOverhead };
 }
 
 /** Emulated trials that a thread takes at a time: few enough that all threads end together, enough to cost nothing. */
@@ -33,13 +65,29 @@ export function partTrials({ kind, trials }: Task, jobs: number): number {
 export async function runTask(task: Task, first: number, count: number): Promise<Float64Array> {
   const { kind, setting, policy } = task;
   if (kind === "emulated") return runTrials(setting, policy, first, count);
-  const { bytes, seed, forward, reverse } = setting;
-  const range = { seed, first, count };
-  const samples = sampleTrials(parseScheme(policy), settingOf(forward, reverse, setting), range);
+  const { completionNs, wireOverhead } = drawTrials(task, first, count);
   const rows = new Float64Array(count * COLUMNS);
   for (let i = 0; i < count; i++) {
-    rows[i * COLUMNS + COLUMN.completionNs] = samples.completionNs[i] as number;
-    rows[i * COLUMNS + COLUMN.wireBytes] = bytes * (1 + samples.wireOverhead);
+    rows[i * COLUMNS + COLUMN.completionNs] = completionNs[i] as number;
+    rows[i * COLUMNS + COLUMN.wireBytes] = setting.bytes * (1 + wireOverhead);
   }
   return rows;
+}
+
+interface Drawn {
+  readonly completionNs: Float64Array;
+  readonly wireOverhead: number;
+}
+
+function drawTrials(task: Task, first: number, count: number): Drawn {
+  const { setting, policy, collective } = task;
+  const { seed, forward, reverse } = setting;
+  if (collective === undefined) {
+    const model = settingOf(forward, reverse, setting);
+    return sampleTrials(parseScheme(policy, model), model, { seed, first, count });
+  }
+  const { scheme, options, wireOverhead } = collectiveOf(task, collective);
+  const random = new Random(seed, `collective ${first}`);
+  const { makespanNs } = sampleCollective(scheme, options, random, count);
+  return { completionNs: makespanNs, wireOverhead };
 }

@@ -216,7 +216,7 @@ describe("what is refused, where and why", () => {
     [
       "too much for udp",
       ["transport: udp", "size: 2GiB"],
-      /^a\.yaml:5:7: size: 2GiB in packets of 4KiB \(give udp packets/,
+      /^a\.yaml:5:7: size: 2147483648 B \(give udp messages of up to/,
     ],
     [
       "too many messages a cell",

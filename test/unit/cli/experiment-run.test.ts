@@ -421,8 +421,8 @@ describe("rows", () => {
     ]);
     for (const row of rows) {
       expect(row.meanNs / row.idealNs).toBeCloseTo(1, 3);
-      // Frames of one message's end come with the next; the wire has no more of them than that.
-      expect(Math.abs(row.wireOverhead - rows[0]!.wireOverhead)).toBeLessThan(0.1);
+      // Frames of one message's end come with the next; a whole message more would be 1.
+      expect(row.wireOverhead).toBeLessThan(1);
     }
   });
 
