@@ -36,6 +36,8 @@ export interface Scenario {
   readonly chunkNs?: number;
   readonly windowChunks?: number;
   readonly initialRttNs?: number;
+  /** What messages before this one showed the sender; absent: nothing. */
+  readonly path?: RttEstimator;
   /** Rate that the sender is told; default: the wire's. */
   readonly rateBps?: number;
   /** What the sender knows of the path before; default: nothing. */
@@ -213,10 +215,12 @@ class Simulation implements World {
       windowChunks: scenario.windowChunks ?? 1 << 20,
       frameBytesMax: scenario.frameBytesMax ?? 1400,
       rtoFloorNs: scenario.rtoFloorNs ?? 1,
-      path: new RttEstimator({
-        initialRttNs,
-        rateBps: scenario.rateBps ?? (CHUNK_BYTES * 8e9) / this.chunkNs,
-      }),
+      path:
+        scenario.path ??
+        new RttEstimator({
+          initialRttNs,
+          rateBps: scenario.rateBps ?? (CHUNK_BYTES * 8e9) / this.chunkNs,
+        }),
       startNs: 0,
     };
     this.senderPath = this.params.path as RttEstimator;
