@@ -182,7 +182,8 @@ function courseOf(coder: Coder): Course {
 }
 
 /**
- * Repairs due at `fromNs` are asked for later when others have just come in, or come in: what is due may be behind them.
+ * Repairs due at `fromNs` are asked for later when others have just come in, or come in: what is due may be behind
+ * them.
  */
 function putOff(fromNs: number, epochs: readonly Epoch[], rttNs: number, waitNs: number): number {
   let atNs = fromNs;

@@ -1,8 +1,9 @@
 /**
  * Completion time of Go-Back-N as src/reliability/go-back-n.ts does it; an approximation. A lost chunk shows when the
- * next one arrives; an RTT later the sender is back at it, W = RTT / T chunks on, and sends those again: all that follows
- * is late by an RTT. None of the W chunks is asked for by itself, except when one soon after the first was lost too: its
- * report is taken for new, and the sender goes back once more. Nothing shows the last chunk's loss: that costs an RTO.
+ * next one arrives; an RTT later the sender is back at it, W = RTT / T chunks on, and sends those again: all that
+ * follows is late by an RTT. None of the W chunks is asked for by itself, except when one soon after the first was lost
+ * too: its report is taken for new, and the sender goes back once more. Nothing shows the last chunk's loss: that costs
+ * an RTO.
  */
 import { type Completion, certainly, predictionOf } from "./completion.ts";
 import { incompleteAfter, spellsOf } from "./loss.ts";
@@ -122,7 +123,7 @@ export function predictGoBackN(setting: Setting): Prediction {
   return predictionOf(completionOfAtoms(atoms), { wireOverhead, caveat });
 }
 
-/** Expected chunks sent again because of new losses: each time what has been sent since the lost one, W chunks at most. */
+/** Expected chunks sent again because of new losses: each time what was sent since the lost one, at most W chunks. */
 function sentAgain(message: {
   readonly chunks: number;
   readonly probability: number;

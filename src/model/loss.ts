@@ -93,8 +93,8 @@ export function logCompleteEach(loss: PacketLoss, packets: number, sends: number
 
 /**
  * The sends go through copies of the chain side by side; their state is how many copies are in a bad spell. A packet
- * comes through unless all copies lose it. Works with what is missing, 1 - product, to keep its digits: the vector holds
- * the weights of states after packets that came through, `missing` what was taken off them.
+ * comes through unless all copies lose it. Works with what is missing, 1 - product, to keep its digits: the vector
+ * holds the weights of states after packets that came through, `missing` what was taken off them.
  */
 function logCompleteInSpells(spells: LossSpells, packets: number, sends: number): number {
   if (packets > BURST_PACKETS_MAX) {

@@ -2,11 +2,11 @@
  * The time by which every one of many chunks has come through, each sent again and again until it has: the distribution
  * of max over i of X_i (paper section 5), for any number of chunks in time that does not depend on it.
  *
- * Chunks are first injected in runs of even spacing; a chunk's y-th send is done a fixed time after its first. With S(y)
- * the probability that it is incomplete after y sends, ln F(t) is the sum over y of n_y(t) ln(1 - S(y)), n_y(t) chunks
- * having been sent y times by t. As t goes on, chunks step from y - 1 to y at even spacing, so between the times at
- * which a run begins or ends to take a step, ln F is a staircase of equal treads (or, seen from afar, a slope), and the
- * integral of F a geometric series.
+ * Chunks are first injected in runs of even spacing; a chunk's y-th send is done a fixed time after its first. With
+ * S(y) the probability that it is incomplete after y sends, ln F(t) is the sum over y of n_y(t) ln(1 - S(y)), n_y(t)
+ * chunks having been sent y times by t. As t goes on, chunks step from y - 1 to y at even spacing, so between the times
+ * at which a run begins or ends to take a step, ln F is a staircase of equal treads (or, seen from afar, a slope), and
+ * the integral of F a geometric series.
  */
 import { check, SdrError } from "../base/errors.ts";
 import type { Completion } from "./completion.ts";
@@ -153,8 +153,9 @@ function ramp(log: number, slope: number, lengthNs: number): number {
 }
 
 /**
- * Integral over 0 <= u < length of e^(log + gains of the steps taken by u); each of `steps` is taken at its `atNs`, less
- * than a `stepNs` away, and again every `stepNs`. So the staircase repeats itself, each time higher by the same factor.
+ * Integral over 0 <= u < length of e^(log + gains of the steps taken by u); each of `steps` is taken at its `atNs`,
+ * less than a `stepNs` away, and again every `stepNs`. So the staircase repeats itself, each time higher by the same
+ * factor.
  */
 function staircase(
   log: number,

@@ -16,8 +16,8 @@ const CONTROL_BYTES = 64;
 
 /**
  * One message of these sizes there over `forward` and its answers back over `reverse`. Packets that are corrupted count
- * as lost: receivers throw them away. Errors: INVALID_ARGUMENT for sizes that make no sense, and a path that loses every
- * packet.
+ * as lost: receivers throw them away. Errors: INVALID_ARGUMENT for sizes that make no sense, and a path that loses
+ * every packet.
  */
 export function settingOf(
   forward: LinkProfile,

@@ -1,6 +1,6 @@
 /**
- * When what takes place: a message's chunks on the wire, and how long after a loss its repair goes out. One place for the
- * formulas and for sampling. The waits are those of the policies in src/reliability, in virtual time.
+ * When what takes place: a message's chunks on the wire, and how long after a loss its repair goes out. One place for
+ * the formulas and for sampling. The waits are those of the policies in src/reliability, in virtual time.
  */
 import { check } from "../base/errors.ts";
 import { checkLoss, packetsPerChunk } from "./loss.ts";

@@ -1,7 +1,8 @@
 /**
- * The model against the emulator, which knows none of its formulas: the same messages, packets of 32 KiB, control frames
- * that are not lost. Seeds are fixed, so a cell agrees or does not, and not now and then. What chance alone may do to so
- * few trials is allowed for: the mean by its standard error, p99 by how many trials may lie on either side of it.
+ * The model against the emulator, which knows none of its formulas: the same messages, packets of 32 KiB, control
+ * frames that are not lost. Seeds are fixed, so a cell agrees or does not, and not now and then. What chance alone may
+ * do to so few trials is allowed for: the mean by its standard error, p99 by how many trials may lie on either side of
+ * it.
  */
 import { expect, test } from "vitest";
 import { mean, standardDeviation } from "../../../src/base/statistics.ts";
@@ -76,12 +77,11 @@ const SCHEMES = ["sr-rto", "sr-nack", "ec-mds", "ec-xor"];
 console.log(`model against emulator: seed ${SEED}`);
 
 test.each(SCHEMES)("%s, 128 KiB: mean and p99 are the emulator's", async (policy) => {
-  for (const loss of [0.1, 1e-2]) await compare({ policy, bytes: 128 * KIB, loss, trials: 300 });
+  await compare({ policy, bytes: 128 * KIB, loss: 0.1, trials: 100 });
 });
 
 test.each(SCHEMES)("%s, 8 MiB: mean and p99 are the emulator's", async (policy) => {
-  for (const loss of [0.1, 1e-2, 1e-3])
-    await compare({ policy, bytes: 8 * MIB, loss, trials: 200 });
+  for (const loss of [0.1, 1e-2]) await compare({ policy, bytes: 8 * MIB, loss, trials: 60 });
 });
 
 test.each(SCHEMES)("%s, 64 MiB: mean and p99 are the emulator's", async (policy) => {
@@ -99,6 +99,5 @@ test.each(SCHEMES)(
 );
 
 test("gbn is within some per cent of the emulator", async () => {
-  for (const loss of [1e-2, 1e-3])
-    await compare({ policy: "gbn", bytes: 8 * MIB, loss, trials: 200, precision: 0.06 });
+  await compare({ policy: "gbn", bytes: 8 * MIB, loss: 1e-2, trials: 100, precision: 0.06 });
 });
