@@ -1,4 +1,4 @@
-// npm run bench -- [--only codec,engine,udp,wan,micro] [--quick] [--json [FILE]]
+// npm run bench -- [--only codec,engine,udp,wan,model,micro] [--quick] [--json [FILE]]
 // Measures, verifies what it measures in the same run, and prints tables; a figure whose output was wrong is never
 // printed: the run fails. --json writes one document instead, to FILE or (tables then go to stderr) to stdout.
 import { writeFileSync } from "node:fs";
@@ -7,6 +7,7 @@ import { codecTables, measureCodec } from "./codec.mjs";
 import { engineTables, measureEngine } from "./engine.mjs";
 import { describeCommit, describeMachine } from "./machine.mjs";
 import { measureMicro, microTables } from "./micro.mjs";
+import { measureModel, modelTables } from "./model.mjs";
 import { requirementsTable } from "./requirements.mjs";
 import { measureUdp, udpTables } from "./udp.mjs";
 import { measureWan, wanTables } from "./wan.mjs";
@@ -16,6 +17,7 @@ const PARTS = {
   engine: { measure: measureEngine, tables: engineTables },
   udp: { measure: measureUdp, tables: udpTables },
   wan: { measure: measureWan, tables: wanTables },
+  model: { measure: measureModel, tables: modelTables },
   micro: { measure: measureMicro, tables: microTables },
 };
 

@@ -5,8 +5,9 @@
  *
  * Reductions at the ends take `computeNs` a step. Messages of one step, and of different pairs, are independent.
  */
-import type { Random } from "../base/random.ts";
+
 import { check } from "../base/errors.ts";
+import type { Random } from "../base/random.ts";
 import { type Summary, summarize } from "../base/statistics.ts";
 import { createSampler } from "./sample.ts";
 import type { Sampler } from "./sample-repeat.ts";

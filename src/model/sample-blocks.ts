@@ -36,11 +36,8 @@ function binomialAbove(n: number, most: number, probability: number): number {
   return sum;
 }
 
-/** Told of each group of a block that is short. */
-export interface GroupListener {
-  /** Its number, its data that is missing and its parity that has come. */
-  (group: number, missing: number, arrived: number): void;
-}
+/** Told of each group of a short block: its number, its data that is missing, and its parity that has come. */
+export type GroupListener = (group: number, missing: number, arrived: number) => void;
 
 export class BlockLosses {
   private readonly groups: readonly Group[];

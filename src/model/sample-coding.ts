@@ -3,9 +3,11 @@
  * it. The order on the wire is D0 D1 P0 D2 P1 ... D(L-1) P(L-2) P(L-1). When a block is
  * made matters of the last two only; of those before them, where losses are independent, just the short ones are drawn.
  *
- * A block that is short of chunks is asked for, all its missing data, when the sender has said that it is injected: once
- * an RTT during the injection, and at its end. Repairs go before what is new, and are asked for again by the same
- * clock until the block can be made.
+ * A block that is short of chunks is asked for, all its missing data, when the sender has said that it is injected (once
+ * an RTT during the injection, and at its end) and neither another such word nor a repair of other blocks has come for
+ * beta RTT. Repairs go before what is new, and are asked for again an RTT and beta RTT later, until the block can be made.
+ *
+ * The receiver's times are told by when what it knows was sent: it asks at `ns`, and repairs go out an RTT after that.
  */
 import type { Random } from "../base/random.ts";
 import { chunkLoss } from "./loss.ts";
@@ -57,7 +59,8 @@ export class CodingSampler implements Sampler {
   private readonly shape: MessageShape;
   private readonly rttNs: number;
   private readonly walk: LossWalk;
-  /** From what a SENT covers to its repairs, and from repairs to their own. */
+  /** The receiver's patience, and the time from asking to asking again. */
+  private readonly waitNs: number;
   private readonly roundNs: number;
   /** Between two SENTs of a long injection. */
   private readonly sayNs: number;
@@ -79,6 +82,8 @@ export class CodingSampler implements Sampler {
   private nowNs = 0;
   private slot = 0;
   private doneNs = 0;
+  /** When the last repair that arrived was sent. */
+  private newsNs = -Infinity;
   private readonly sample: Sample = { completionNs: 0, sentChunks: 0, fellBack: false };
 
   constructor({ beta, k, kind, m }: Coding, setting: Setting) {
@@ -94,6 +99,7 @@ export class CodingSampler implements Sampler {
     this.arrived = new Uint8Array(groups);
     this.short = new ShortBlocks(groups);
     this.roundNs = fallbackNs(beta, setting.rttNs);
+    this.waitNs = this.roundNs - setting.rttNs;
     const { chunks, chunkNs } = this.shape;
     this.blocks = Math.ceil(chunks / k);
     const lastData = chunks - (this.blocks - 1) * k;
@@ -122,6 +128,7 @@ export class CodingSampler implements Sampler {
     this.slot = 0;
     this.nowNs = 0;
     this.doneNs = 0;
+    this.newsNs = -Infinity;
     atEnd.length = 0;
     short.clear();
     sample.fellBack = false;
@@ -129,8 +136,8 @@ export class CodingSampler implements Sampler {
     for (const block of this.open) block.open(-1, Infinity);
     if (this.losses !== undefined) this.injectWhole(random, this.losses);
     if (shape.chunks > 0) this.inject();
-    for (const block of atEnd) short.repairAt(this.nowNs + this.roundNs, block);
-    while (short.dueNs < Infinity) this.repair();
+    for (const block of atEnd) short.asks.add(this.nowNs + this.waitNs, block);
+    while (short.nextNs < Infinity) this.act();
     sample.completionNs = this.doneNs + this.rttNs;
     return sample;
   }
@@ -166,8 +173,8 @@ export class CodingSampler implements Sampler {
   private advance(slot: number): void {
     const { chunkNs } = this.shape;
     while (this.slot < slot) {
-      if (this.short.dueNs <= this.nowNs) this.repair();
-      const untilDue = Math.max(1, Math.ceil((this.short.dueNs - this.nowNs) / chunkNs));
+      if (this.short.nextNs <= this.nowNs) this.act();
+      const untilDue = Math.max(1, Math.ceil((this.short.nextNs - this.nowNs) / chunkNs));
       const count = Math.min(slot - this.slot, untilDue);
       this.slot += count;
       this.nowNs += count * chunkNs;
@@ -182,10 +189,10 @@ export class CodingSampler implements Sampler {
     // The last data chunk may be short; all others, parity too, are taken as whole.
     const last = chunks - 1 + Math.max(0, this.blocks - 2) * this.m;
     while (this.slot < slots) {
-      if (this.short.dueNs <= this.nowNs) this.repair();
+      if (this.short.nextNs <= this.nowNs) this.act();
       if (this.slot === last) this.passLast();
       else {
-        const untilDue = Math.max(1, Math.ceil((this.short.dueNs - this.nowNs) / chunkNs));
+        const untilDue = Math.max(1, Math.ceil((this.short.nextNs - this.nowNs) / chunkNs));
         const end = Math.min(this.slot < last ? last : slots, even.end, odd.end);
         const most = Math.min(end - this.slot, untilDue);
         const passed = walk.clean(most);
@@ -284,9 +291,27 @@ export class CodingSampler implements Sampler {
     const injectedNs = this.nowNs + slots * chunkNs;
     const saidNs = Math.ceil(injectedNs / this.sayNs) * this.sayNs;
     const endNs = this.nowNs + (this.slots - this.slot) * chunkNs;
-    if (block < this.blocks - 1 && saidNs < endNs)
-      this.short.repairAt(saidNs + this.roundNs, added);
+    // A word that comes before the receiver has lost patience with the one before takes its place.
+    if (block < this.blocks - 1 && saidNs + this.waitNs < endNs)
+      this.short.asks.add(saidNs + this.waitNs, added);
     else this.atEnd.push(added);
+  }
+
+  private act(): void {
+    const { asks, repairs } = this.short;
+    if (repairs.nextNs <= asks.nextNs) this.repair();
+    else this.ask();
+  }
+
+  /** For the blocks that are due, unless others are still coming in. */
+  private ask(): void {
+    const { asks, repairs } = this.short;
+    const { nextNs } = asks;
+    const atNs = this.newsNs + this.waitNs;
+    for (const block of asks.take()) {
+      if (atNs > nextNs) asks.add(atNs, block);
+      else repairs.add(nextNs + this.rttNs, block);
+    }
   }
 
   /** Sends again what the blocks that are due next are missing. */
@@ -294,22 +319,23 @@ export class CodingSampler implements Sampler {
     const { chunks, chunkNs, lastNs } = this.shape;
     const repairNs = chunks > 1 ? chunkNs : lastNs;
     const { roundNs, sample, short, walk } = this;
-    const { dueNs } = short;
+    const dueNs = short.repairs.nextNs;
     this.nowNs = Math.max(this.nowNs, dueNs);
-    for (const block of short.takeDue()) {
+    for (const block of short.repairs.take()) {
       const end = short.chunkEnd(block);
       for (let chunk = short.chunkFirst(block); chunk < end; chunk++) {
         const fate = short.fateOf(chunk);
         if (fate === 0) continue;
         this.nowNs += repairNs;
         sample.sentChunks++;
-        if (short.sent(block, chunk, walk.resend(fate)) && this.nowNs > this.doneNs)
-          this.doneNs = this.nowNs;
+        const left = walk.resend(fate);
+        if (left === 0) this.newsNs = this.nowNs;
+        if (short.sent(block, chunk, left)) this.doneNs = Math.max(this.doneNs, this.nowNs);
       }
       if (short.isMade(block)) continue;
       // Asked again in rounds; one that is asked for before its repair should have come does not count.
       const rounds = Math.ceil((this.nowNs + this.rttNs - dueNs) / roundNs - 1e-9);
-      short.repairAt(dueNs + Math.max(1, rounds) * roundNs, block);
+      short.repairs.add(dueNs + Math.max(1, rounds) * roundNs, block);
     }
   }
 }

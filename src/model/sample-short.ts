@@ -13,9 +13,38 @@ function grown<T extends Uint8Array | Float64Array | Uint32Array>(from: T, room:
   return to;
 }
 
+/** What is to be done with which blocks, and when. */
+export class Schedule {
+  /** When the next of it is due; Infinity for none. */
+  nextNs = Infinity;
+  private readonly blocks = new Map<number, number[]>();
+
+  clear(): void {
+    this.blocks.clear();
+    this.nextNs = Infinity;
+  }
+
+  add(ns: number, block: number): void {
+    const others = this.blocks.get(ns);
+    if (others === undefined) this.blocks.set(ns, [block]);
+    else others.push(block);
+    if (ns < this.nextNs) this.nextNs = ns;
+  }
+
+  /** Takes the blocks that are due first, in the order in which they were added. */
+  take(): readonly number[] {
+    const taken = this.blocks.get(this.nextNs) ?? [];
+    this.blocks.delete(this.nextNs);
+    this.nextNs = Infinity;
+    for (const ns of this.blocks.keys()) if (ns < this.nextNs) this.nextNs = ns;
+    return taken;
+  }
+}
+
 export class ShortBlocks {
-  /** When the next repair is due; Infinity for none. */
-  dueNs = Infinity;
+  /** When the receiver would ask for a block first, and when repairs go out. */
+  readonly asks = new Schedule();
+  readonly repairs = new Schedule();
   private readonly groups: number;
   private blocks = 0;
   private chunks = 0;
@@ -27,7 +56,6 @@ export class ShortBlocks {
   /** By chunk: its group, and its fate, 0 when it has come. */
   private group = new Uint8Array(ROOM_START);
   private fate = new Float64Array(ROOM_START);
-  private readonly due = new Map<number, number[]>();
 
   constructor(groups: number) {
     this.groups = groups;
@@ -38,8 +66,13 @@ export class ShortBlocks {
   clear(): void {
     this.blocks = 0;
     this.chunks = 0;
-    this.due.clear();
-    this.dueNs = Infinity;
+    this.asks.clear();
+    this.repairs.clear();
+  }
+
+  /** When there is something to do next. */
+  get nextNs(): number {
+    return Math.min(this.asks.nextNs, this.repairs.nextNs);
   }
 
   /** A block with what each group misses and has; its missing chunks come after it. Returns its number. */
@@ -90,21 +123,5 @@ export class ShortBlocks {
 
   isMade(block: number): boolean {
     return this.lacks[block] === 0;
-  }
-
-  repairAt(ns: number, block: number): void {
-    const others = this.due.get(ns);
-    if (others === undefined) this.due.set(ns, [block]);
-    else others.push(block);
-    if (ns < this.dueNs) this.dueNs = ns;
-  }
-
-  /** Takes the blocks whose repair is due first, in the order in which they were put there. */
-  takeDue(): readonly number[] {
-    const blocks = this.due.get(this.dueNs) ?? [];
-    this.due.delete(this.dueNs);
-    this.dueNs = Infinity;
-    for (const ns of this.due.keys()) if (ns < this.dueNs) this.dueNs = ns;
-    return blocks;
   }
 }
