@@ -50,7 +50,8 @@ function textOf({ statistic, over, loss }: HeatOptions): string {
       ? "divided by the time without any loss (injection and one round trip): 1.00 is as if nothing were lost"
       : "above the bound (injection at the erasure channel's capacity, and one round trip), in percent: 0 is perfect";
   return (
-    `${what} of the completion time ${divisor}. One map per policy, message size to the right, ${loss.title} upwards; ` +
+    `${what} of the completion time ${divisor}. One map per policy, message size to the right, ` +
+    `${loss.title} upwards; ` +
     "the colours mean the same in all maps."
   );
 }

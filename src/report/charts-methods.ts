@@ -108,10 +108,10 @@ export function differenceChart(cells: readonly MethodCell[], options: MethodOpt
     id,
     title: "Model, emulator and UDP: relative differences",
     text:
-      "Each point is one policy at one setting: the completion time by one method, relative to another's for the same " +
-      `setting (${[...new Set(values.map(({ method }) => method))].join("; ")}), for means and 99th percentiles. ` +
-      `Inside the band they agree within ${percent} %. Points of few trials scatter by chance; the table below has each ` +
-      "confidence interval.",
+      "Each point is one policy at one setting: the completion time by one method, relative to another's for the " +
+      `same setting (${[...new Set(values.map(({ method }) => method))].join("; ")}), for means and 99th percentiles. ` +
+      `Inside the band they agree within ${percent} %. Points of few trials scatter by chance; the table below has ` +
+      "each confidence interval.",
     ...{ panelPixels: PANEL_PIXELS, elastic: true },
     spec: {
       data: { values },
@@ -181,13 +181,14 @@ export function overlayChart(cells: readonly MethodCell[], options: MethodOption
     { field: "told", title: "completion time" },
   ];
   const shape = { field: "method", type: "nominal", legend: { title: null, orient: "bottom" } };
+  const choose = picks.length > 1 ? " Choose the setting above the picture." : "";
   const params = picks.length < 2 ? [] : [pick(picks, besides)];
   return {
     id,
     title: "Model against emulator against UDP",
     text:
-      "Completion time over the time without any loss. Lines are the model's, points what was emulated in virtual time " +
-      `or measured over UDP; a point on its line is agreement.${picks.length > 1 ? " Choose the setting above the picture." : ""}`,
+      "Completion time over the time without any loss. Lines are the model's, points what was emulated in virtual " +
+      `time or measured over UDP; a point on its line is agreement.${choose}`,
     ...{ panelPixels: PANEL_PIXELS, elastic: true },
     spec: {
       ...{ data: { values: kept }, params },
@@ -235,9 +236,9 @@ export function methodTable(cells: readonly MethodCell[], dims: readonly Dimensi
   const pairs = methods.flatMap((method) => STATISTICS.map((stat) => ({ method, stat })));
   return {
     kind: "table",
-    caption: `Figures by method; a tick where all are within ${AGREEMENT * 100} % of the first in this order: ${REFERENCES.map(
-      word,
-    ).join("; ")}`,
+    caption:
+      `Figures by method; a tick where all are within ${AGREEMENT * 100} % of the first in this ` +
+      `order: ${REFERENCES.map(word).join("; ")}`,
     columns: [
       ...[{ title: "policy" }, ...dims.map(({ name }) => ({ title: name }))],
       { title: `within ${AGREEMENT * 100} %` },

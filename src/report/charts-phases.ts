@@ -57,8 +57,8 @@ export function phaseChart(all: readonly ResultRow[], options: PhaseOptions): Ch
   return {
     ...{ id, title: "Completion time over the bound, from phase to phase" },
     text:
-      "The links change from phase to phase while messages go on over the same connection. Time over the bound of each " +
-      `phase's own links, in percent. Lower is better.${settingText(picks, others)}`,
+      "The links change from phase to phase while messages go on over the same connection. Time over the bound of " +
+      `each phase's own links, in percent. Lower is better.${settingText(picks, others)}`,
     ...{ panelPixels: PANEL_PIXELS, elastic: true },
     spec: {
       data: { values: kept },

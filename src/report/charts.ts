@@ -1,6 +1,6 @@
 /**
- * Which pictures a set of rows asks for. What an experiment varied decides: sizes and losses make heat maps, each varied
- * quantity makes lines along it, several methods make a comparison.
+ * Which pictures a set of rows asks for. What an experiment varied decides: sizes and losses make heat maps, each
+ * varied quantity makes lines along it, several methods make a comparison.
  */
 
 import { distributionChart } from "./charts-distribution.ts";
@@ -61,13 +61,17 @@ function distinct(rows: readonly ResultRow[], dims: readonly Dimension[]): Resul
   return [...seen.values()];
 }
 
-/** Whether some policy has several values: one value for each policy, such as a warm-up, separates nothing. */
+/**
+ * Whether some policy, by one method, has several values: one value for each policy, such as a warm-up, or for each
+ * method, such as a seed, separates nothing.
+ */
 function tellsApart(rows: readonly ResultRow[], dim: Dimension): boolean {
   const seen = new Map<string, number | string>();
   return rows.some((row) => {
     const value = dim.value(row);
-    const known = seen.get(row.policy);
-    if (known === undefined) seen.set(row.policy, value);
+    const who = dim.name === "method" ? row.policy : JSON.stringify([row.policy, row.method]);
+    const known = seen.get(who);
+    if (known === undefined) seen.set(who, value);
     return known !== undefined && known !== value;
   });
 }

@@ -134,8 +134,8 @@ function rowTable(rows: readonly ResultRow[]): Table {
   return {
     kind: "table",
     caption:
-      "Every row of the results. Columns that would say the same in all rows are left out: see the summary. Slowdown: " +
-      "over the time without loss; bound: the erasure channel's limit.",
+      "Every row of the results. Columns that would say the same in all rows are left out: see the summary. " +
+      "Slowdown: over the time without loss; bound: the erasure channel's limit.",
     columns: columns.map(({ title, numeric = false }) => ({ title, numeric })),
     rows: rows.map((row) => columns.map((column) => column.cell(row))),
   };

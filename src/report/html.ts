@@ -1,7 +1,7 @@
 /**
  * A page that opens from disk: text, charts and tables in sections, data to download, its own script and styles within.
  * It may reach nothing: its content security policy forbids every connection, and allows only the two scripts whose
- * hashes it names. Whatever comes from files is escaped as text of HTML, or packed (gzip, base64) for the page's script.
+ * hashes it names. Whatever comes from files is escaped as text of HTML, or packed (gzip, base64) for its script.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * Charts as images, for slides and papers: drawn here by vega as SVG on white, with the colours of the page's light side,
- * and rasterised. What a page lets its reader choose is as it is first shown.
+ * Charts as images, for slides and papers: drawn here by vega as SVG on white, with the colours of the page's light
+ * side, and rasterised. What a page lets its reader choose is as it is first shown.
  */
 import { readFileSync } from "node:fs";
 import type { Chart } from "./charts-format.ts";

@@ -126,7 +126,8 @@ export function traceChart(events: readonly TraceEvent[], { id, chunkCount }: Tr
   ];
   const condensed =
     drawn.length < events.length
-      ? ` The ${events.length} events are too many for one picture: those near each other are drawn as one; the downloads have all.`
+      ? ` The ${events.length} events are too many for one picture: those near each other are drawn as one; ` +
+        "the downloads have all."
       : "";
   return {
     ...{
@@ -136,8 +137,8 @@ export function traceChart(events: readonly TraceEvent[], { id, chunkCount }: Tr
       elastic: true,
     },
     text:
-      "Bars run from the departure of a chunk's first packet to the arrival of its last; points are chunks complete at " +
-      "the receiver and control frames as they leave. Wheel to zoom, drag to move, double-click for the whole." +
+      "Bars run from the departure of a chunk's first packet to the arrival of its last; points are chunks complete " +
+      "at the receiver and control frames as they leave. Wheel to zoom, drag to move, double-click for the whole." +
       `${hasParity ? ` Chunks from ${chunkCount} on (above the line) are parity.` : ""}${condensed}`,
     spec: {
       ...{ ...PIXELS, data: { values }, encoding: { x, y, color } },

@@ -73,6 +73,11 @@ describe("which charts the rows ask for", () => {
     const rows = SAMPLE_POLICIES.map((policy) => sampleRow({ policy, bytes: 2 ** 20, loss: 1e-3 }));
     expect(new Set(rows.map(({ warmup }) => warmup)).size).toBe(2);
     expect(chartsOf(chartSections(rows))[0]!.spec.params).toEqual([]);
+    const model = rows.map((row) => ({ ...row, method: "analytic" as const, seed: 0 }));
+    const [parameter] = chartsOf(chartSections([...rows, ...model]))[0]!.spec.params as {
+      bind: { options: string[] };
+    }[];
+    expect(parameter!.bind.options).toEqual(["model", "emulated"]);
   });
 
   test("methods: a comparison, with a mark where all agree within one percent", () => {
