@@ -109,7 +109,7 @@ export function differenceChart(cells: readonly MethodCell[], options: MethodOpt
     title: "Model, emulator and UDP: relative differences",
     text:
       "Each point is one policy at one setting: the completion time by one method, relative to another's for the " +
-      `same setting (${[...new Set(values.map(({ method }) => method))].join("; ")}), for means and 99th percentiles. ` +
+      `same setting (${[...new Set(values.map(({ method }) => method))].join("; ")}), for mean and 99th percentile. ` +
       `Inside the band they agree within ${percent} %. Points of few trials scatter by chance; the table below has ` +
       "each confidence interval.",
     ...{ panelPixels: PANEL_PIXELS, elastic: true },

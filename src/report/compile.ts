@@ -41,7 +41,7 @@ const CONFIG = {
   text: { fill: "var(--ink)" },
 };
 
-/** The chart as a vega specification. Errors: whatever vega-lite says against it, warnings too: our charts have none. */
+/** The chart as a vega specification. Errors: whatever vega-lite says against it, warnings too. */
 export function compileChart(chart: Chart): object {
   const warnings: string[] = [];
   const warn = (...words: readonly unknown[]) => {

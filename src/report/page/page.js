@@ -1,6 +1,6 @@
 // What a report's page does by itself: draws charts and tables, sorts, switches to dark, and gives its data away. It
 // unpacks the JSON in the page, and only ever sets text: nothing from the data becomes HTML or code.
-/* global vega, document, window, Blob, DecompressionStream, Response, URL, atob, matchMedia, setTimeout, clearTimeout */
+/* global vega, document, window, Blob, DecompressionStream, Response, URL, atob, matchMedia, setTimeout */
 (async () => {
   /** Time without a change of the window's width after which charts are laid out anew. */
   const SETTLED_MS = 150;
