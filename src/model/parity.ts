@@ -29,6 +29,8 @@ const PARITY_CHUNKS_MIN = 64;
 const ROWS_FAILURE = 1e-8;
 /** Rows are no fewer, so that a path which worsens a thousandfold is still repaired by them. */
 const ROWS_MIN = 16;
+/** Blocks that take turns although no bursts were seen, as far as the tail has that many: they may come all the same. */
+const INTERLEAVE_USUAL = 8;
 /** Interleaving by so many mean runs leaves next to no correlation: e^-4. */
 const INTERLEAVE_RUNS = 4;
 /** Runs longer by chance than independent losses make them, by up to this share, are no bursts. */
@@ -43,6 +45,8 @@ const FEW = 0.1;
 const CHUNKS_MAX = 1024;
 /** What no longer adds to a sum. */
 const NEGLIGIBLE = 1e-17;
+/** Products of numbers smaller than this lose digits. */
+const TERM_MIN = 1e-280;
 
 const LOG_FACTORIAL = new Float64Array(CHUNKS_MAX + 1);
 for (let n = 2; n <= CHUNKS_MAX; n++) LOG_FACTORIAL[n] = LOG_FACTORIAL[n - 1]! + Math.log(n);
@@ -53,6 +57,34 @@ export function binomial(n: number, j: number, probability: number): number {
   if (probability >= 1) return j === n ? 1 : 0;
   const ways = LOG_FACTORIAL[n]! - LOG_FACTORIAL[j]! - LOG_FACTORIAL[n - j]!;
   return Math.exp(ways + j * Math.log(probability) + (n - j) * Math.log1p(-probability));
+}
+
+/** binomial(n, j) for j = 0, 1, ..., each from the one before; from logarithms as long as those are too small. */
+class BinomialTerms {
+  private readonly n: number;
+  private readonly probability: number;
+  private readonly odds: number;
+  private j = 0;
+  private term: number;
+
+  /** 0 < probability < 1. */
+  constructor(n: number, probability: number) {
+    this.n = n;
+    this.probability = probability;
+    this.odds = probability / (1 - probability);
+    this.term = binomial(n, 0, probability);
+  }
+
+  /** 0 beyond n. */
+  next(): number {
+    const { n, j, term } = this;
+    if (j > n) return 0;
+    this.j++;
+    const ratio = ((n - j) / (j + 1)) * this.odds;
+    const isSmall = term < TERM_MIN && ratio > 1;
+    this.term = isSmall && j < n ? binomial(n, j + 1, this.probability) : term * ratio;
+    return term;
+  }
 }
 
 /** Probability of more than `most` events in `n` trials, 0 <= probability < 1. */
@@ -92,13 +124,15 @@ export function blockFailure(k: number, parity: number, loss: RunLoss, interleav
   if (excess < 1 + 1e-9) return binomialAbove(n, parity, probability);
   // j runs make more than `parity` losses when fewer than j of them end within the first `parity` losses. One more
   // than began behind the first chunk when that is lost.
+  const runs = new BinomialTerms(n - 1, rate);
+  const ends = new BinomialTerms(parity, 1 / excess);
   let sum = 0;
   let fewer = 0;
   for (let j = 0; j < n; j++) {
-    const runs = binomial(n - 1, j, rate);
-    const notMore = fewer + (j <= parity ? binomial(parity, j, 1 / excess) : 0);
-    sum += runs * ((1 - probability) * fewer + probability * notMore);
-    if (j > n * rate && runs < sum * NEGLIGIBLE) break;
+    const share = runs.next();
+    const notMore = fewer + ends.next();
+    sum += share * ((1 - probability) * fewer + probability * notMore);
+    if (j > n * rate && share < sum * NEGLIGIBLE) break;
     fewer = notMore;
   }
   return Math.min(1, sum);
@@ -205,8 +239,10 @@ export function hybridShape(chunkCount: number, view: PathView, target: number):
   const { burstChunks, rttNs, chunkNs } = view;
   const worst = { probability: view.upper, burstChunks };
   const expected = { probability: view.probability, burstChunks };
-  const { k, rows, interleave } = cutIntoBlocks(Math.max(1, chunkCount), worst);
-  const blocks = Math.max(1, Math.ceil(tailChunks(chunkCount, view) / k));
+  const { k, rows, interleave: needed } = cutIntoBlocks(Math.max(1, chunkCount), worst);
+  const tail = tailChunks(chunkCount, view) / k;
+  const interleave = Math.max(needed, Math.min(INTERLEAVE_USUAL, Math.floor(tail)));
+  const blocks = Math.max(1, Math.ceil(tail));
   const each = target / blocks;
   const least = leastWhole(0, rows, (m) => blockFailure(k, m, worst, interleave) <= each);
   const worthNs = MEAN_TOLERANCE * (chunkCount * chunkNs + rttNs);

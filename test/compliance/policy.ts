@@ -163,8 +163,10 @@ function lossCases(maker: FixtureMaker, factory: PolicyFactory, small: boolean):
       const kinds = ["data", "cts", "start", "ack", "nack", "done"];
       const kind = kinds.indexOf(rule.split(" ")[0]!);
       const dropped = link.droppedByKind[kind]! + pair.qa.counters().link.droppedByKind[kind]!;
-      // A policy need not send every kind; what it sends first was dropped.
-      if (kind !== 4) expect(dropped).toBeGreaterThan(0);
+      // A policy need not send every kind; what it sends first was dropped. A datagram counts as what it begins with,
+      // and some policies' ACKs follow a frame of their own.
+      const isLed = kind === 3 && /^(hybrid|auto)/.test(policy.name);
+      if (kind !== 4 && !isLed) expect(dropped).toBeGreaterThan(0);
     });
   });
 

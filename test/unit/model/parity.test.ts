@@ -278,8 +278,11 @@ describe("a hybrid message's shape", () => {
     expect(hybridShape(131_072, view(1e-3), 5e-4).k).toBe(240);
   });
 
-  test("lets blocks take turns when losses come in bursts, and only then", () => {
-    expect(hybridShape(16_384, view(1e-3), 5e-4).interleave).toBe(1);
+  test("lets blocks take turns when losses come in bursts, and where the tail has many blocks anyway", () => {
+    expect(hybridShape(16_384, view(1e-3), 5e-4).interleave).toBe(8);
+    // A tail within one block stays within one.
+    expect(hybridShape(16_384, view(1e-3, { rttNs: 100_000 }), 5e-4).interleave).toBe(1);
+    expect(hybridShape(200, view(1e-3), 5e-4).interleave).toBe(1);
     const bursty = view(1e-3, { burstChunks: 4 });
     const shape = hybridShape(16_384, bursty, 5e-4);
     expect(shape.interleave).toBe(INTERLEAVE_MAX);
