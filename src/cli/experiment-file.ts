@@ -119,8 +119,15 @@ function cellOf(choice: Choice, phases: readonly PhaseChoice[] | undefined): Cel
           })),
         }),
   };
-  // Nothing is drawn, learned or repeated: cells that differ in that alone are one.
-  return transport === "model" ? { ...cell, trials: 0, seed: 0, warmup: 0, messages: 1 } : cell;
+  return isPredicted(cell) ? predicted(cell) : cell;
+}
+
+/** What the model does not know is left out, so that cells that differ in that alone are one: it learns nothing. */
+function predicted(cell: Cell): Cell {
+  const { phases, warmup: _, ...rest } = cell;
+  const alone = { ...rest, ...(phases ? { phases } : {}), warmup: 0, messages: 1 };
+  if (cell.transport === "model") return { ...alone, trials: 0, seed: 0 };
+  return { ...alone, trials: cell.trials * cell.messages };
 }
 
 /** Where a choice's value was written; else the file's beginning. */
@@ -143,7 +150,7 @@ class EmulatedChecks {
 }
 
 function checkCounts(cell: Cell): void {
-  if (isPredicted(cell)) return;
+  if (cell.transport === "model") return;
   const counted = phasesOf(cell).reduce((sum, { messages }) => sum + messages, 0);
   const most = EXPERIMENT_LIMITS.connectionMessages;
   const sent = cell.warmup + counted;
@@ -194,7 +201,7 @@ export function parseExperiment(text: string, path: string, name = nameOf(path))
     const cell = cellOf(choice, read.phases);
     const key = cellKey(cell);
     if (cells.has(key)) {
-      if (cell.transport === "model") continue;
+      if (isPredicted(cell)) continue;
       const where = placeOf(choice, "link", path);
       refuseAt(where, `two cells are the same: ${key}`, "leave out what changes nothing");
     }

@@ -92,9 +92,16 @@ describe("a sweep", () => {
   });
 
   test("predicts once what no seed, trial or warm-up changes", () => {
-    const { cells } = parse("transport: [model, emulated]", "seed: [1, 2]", "warmup: [0, 3]");
-    expect(cells.filter(({ transport }) => transport === "model")).toHaveLength(1);
-    expect(cells.filter(({ transport }) => transport === "emulated")).toHaveLength(4);
+    const lines = ["transport: [model, sampled, emulated]", "seed: [1, 2]", "warmup: [0, 3]"];
+    const { cells } = parse(...lines, "messages: 5");
+    const of = (name: string) => cells.filter(({ transport }) => transport === name);
+    expect(of("model")).toMatchObject([{ trials: 0, warmup: 0, messages: 1 }]);
+    // A drawn message is not of a connection: there are as many of them.
+    expect(of("sampled")).toMatchObject([
+      { seed: 1, trials: 10, warmup: 0 },
+      { seed: 2, trials: 10 },
+    ]);
+    expect(of("emulated")).toHaveLength(4);
   });
 
   test("is the same whatever its comments, its quotes and the order of its keys", () => {
@@ -209,7 +216,7 @@ describe("what is refused, where and why", () => {
     ["datacenters alone", ["datacenters: 4"], /^a\.yaml:5:14: datacenters without collective/],
     [
       "a collective over packets",
-      ["collective: ring"],
+      ["collective: ring", "datacenters: 2"],
       /^a\.yaml:1:1: transport: emulated runs no collectives/,
     ],
     ["messages by the bound", ["policy: bound"], /^a\.yaml:4:9: policy: bound is none/],
