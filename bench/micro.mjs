@@ -4,11 +4,13 @@
 import Benchmark from "benchmark";
 import { renderTable } from "../dist/report/table.js";
 import { emulationCases } from "./micro-emulation.mjs";
+import { plannerCases } from "./micro-planner.mjs";
 import { frameCases, policyCases } from "./micro-policies.mjs";
 
 const SECONDS = 2; // of each case, beside its warm-up
 const SECONDS_QUICK = 0.3;
 const SAMPLES_MIN = 5;
+const PLANS_PER_SECOND_MIN = 1000; // a plan a message: under a millisecond
 export const TRIALS_PER_SECOND_MIN = 100; // 1000 trials in ten seconds on one core
 
 function options(quick) {
@@ -46,16 +48,27 @@ async function measureCase(one, quick) {
 
 export async function measureMicro({ quick, progress }) {
   const results = [];
-  for (const one of [...frameCases(), ...policyCases(), ...(await emulationCases())]) {
+  for (const one of [
+    ...frameCases(),
+    ...policyCases(),
+    ...plannerCases(),
+    ...(await emulationCases()),
+  ]) {
     progress(`micro: ${one.name}`);
     results.push(await measureCase(one, quick));
   }
   const trials = results.find((one) => one.unit === "trials");
+  const plans = results.filter((one) => one.unit === "plans");
   const requirements = [
     {
       name: "micro: trials/s of `sdr emulate`, sr-nack, 128 MiB, one core",
       least: TRIALS_PER_SECOND_MIN,
       measured: trials.perSecond,
+    },
+    {
+      name: "micro: plans/s of the slowest question to the planner, one core",
+      least: PLANS_PER_SECOND_MIN,
+      measured: Math.min(...plans.map(({ perSecond }) => perSecond)),
     },
   ];
   return { results, requirements };
