@@ -21,13 +21,17 @@ export function binomials(count: number, probability: number): Float64Array {
   return row;
 }
 
+/** Chances that no sum of others can make matter. */
+const NEGLIGIBLE = 1e-300;
+
 /** Each of x events is kept with probability `share`: the distribution of what is left. */
 function thinned(row: Float64Array, share: number): Float64Array {
   if (share >= 1) return row;
   const kept = new Float64Array(row.length);
   for (const [x, chance] of row.entries()) {
-    if (chance === 0) continue;
-    for (const [j, part] of binomials(x, share).entries()) kept[j]! += chance * part;
+    if (chance < NEGLIGIBLE) continue;
+    const parts = binomials(x, share);
+    for (let j = 0; j <= x; j++) (kept[j] as number) += chance * (parts[j] as number);
   }
   return kept;
 }
@@ -63,6 +67,9 @@ export class BlockLoss {
   private readonly setting: Setting;
   private readonly packets: number;
   private readonly chain: ChunkChain | undefined;
+  private readonly bySends: number[] = [];
+  /** Distributions of runs of losses worked out so far: of a few shapes and rounds. */
+  private readonly known = new Map<string, Float64Array>();
   /** P, of a whole chunk sent once. */
   readonly probability: number;
 
@@ -76,14 +83,21 @@ export class BlockLoss {
 
   /** S(y). */
   incomplete(sends: number): number {
-    return incompleteAfter(this.setting.loss, this.packets, sends);
+    return (this.bySends[sends] ??= incompleteAfter(this.setting.loss, this.packets, sends));
   }
 
   /** Distribution of the chunks of `count` neighbours, `apart` from each other, that are incomplete after `sends`. */
   private counts(count: number, apart: number, sends: number): Float64Array {
     const incomplete = this.incomplete(sends);
-    if (this.chain === undefined || this.probability === 0) return binomials(count, incomplete);
-    return thinned(this.chain.counts(count, apart), incomplete / this.probability);
+    const { chain, known, probability } = this;
+    if (chain === undefined || probability === 0) return binomials(count, incomplete);
+    const key = `${count} ${apart} ${sends}`;
+    let row = known.get(key);
+    if (row === undefined) {
+      row = thinned(chain.counts(count, apart), incomplete / probability);
+      known.set(key, row);
+    }
+    return row;
   }
 
   /** Of a block whose data was sent `sends` times and of whose parity the first `parity` chunks were sent. */
@@ -116,10 +130,15 @@ export class BlockLoss {
     let missing = 0;
     // Of what is missing where the group is saved by its parity, as a share of the group's chance to be.
     let saved = 0;
+    let row: Float64Array = new Float64Array(0);
+    let tail: Float64Array = row;
     for (let group = 0; group < total; group++) {
       const count = Math.floor((data - 1 - group) / m) + 1;
-      const row = this.counts(count, m, sends);
-      const tail = atLeast(row);
+      // Groups are of two sizes at most, the larger first.
+      if (row.length !== count + 1) {
+        row = this.counts(count, m, sends);
+        tail = atLeast(row);
+      }
       // Parity goes on from the group behind that of the last data chunk.
       const position = (((group - data) % total) + total) % total;
       const lost = position < parity ? this.probability : 1;

@@ -87,7 +87,13 @@ export function chunkLoss(setting: Setting): number {
  * lost independently.
  */
 export function logCompleteEach(loss: PacketLoss, packets: number, sends: number): number {
-  if (spellsOf(loss) === undefined || sends <= 0) return logComplete(loss, packets, sends);
+  const spells = spellsOf(loss);
+  if (spells === undefined || sends <= 0) return logComplete(loss, packets, sends);
+  if (sends <= BURST_SENDS_MAX && 2 * packets <= BURST_PACKETS_MAX) {
+    const [one = 0, two = 0] = missingInSpells(spells, sends, [packets, 2 * packets]);
+    // (1 - two) / (1 - one), from their difference, which keeps its digits.
+    return one < 1 ? Math.log1p(-Math.min(1, (two - one) / (1 - one))) : 0;
+  }
   return logComplete(loss, 2 * packets, sends) - logComplete(loss, packets, sends);
 }
 
@@ -103,21 +109,33 @@ function logCompleteInSpells(spells: LossSpells, packets: number, sends: number)
     const each = (all - half) / (BURST_PACKETS_MAX / 2);
     return all + each * (packets - BURST_PACKETS_MAX);
   }
+  const [one = 0] = missingInSpells(spells, sends, [packets]);
+  return Math.log1p(-Math.min(1, one));
+}
+
+/** The probability that something is missing of the first so many packets, for each of `counts`, ascending. */
+function missingInSpells(spells: LossSpells, sends: number, counts: readonly number[]): number[] {
   const { enter, leave, lossBad, lossGood } = spells;
-  const bad = enter / (enter + leave);
-  const lost = (copiesBad: number) => lossBad ** copiesBad * lossGood ** (sends - copiesBad);
+  const states = sends + 1;
+  const lost = Array.from(
+    { length: states },
+    (_, bad) => lossBad ** bad * lossGood ** (sends - bad),
+  );
   const step = stepMatrix(enter, leave, sends);
-  let weights = binomialRow(sends, bad);
+  let weights = binomialRow(sends, enter / (enter + leave));
   let missing = 0;
-  for (let packet = 0; packet < packets; packet++) {
-    if (packet > 0) weights = times(weights, step);
-    for (const [copies, weight] of weights.entries()) {
-      const taken = weight * lost(copies);
-      missing += taken;
-      weights[copies] = weight - taken;
+  let packet = 0;
+  return counts.map((count) => {
+    for (; packet < count; packet++) {
+      if (packet > 0) weights = times(weights, step);
+      for (let copies = 0; copies < states; copies++) {
+        const taken = (weights[copies] as number) * (lost[copies] as number);
+        missing += taken;
+        (weights[copies] as number) -= taken;
+      }
     }
-  }
-  return Math.log1p(-Math.min(1, missing));
+    return missing;
+  });
 }
 
 /** Probabilities of 0..count successes. */
@@ -148,7 +166,11 @@ function stepMatrix(enter: number, leave: number, copies: number): Float64Array[
 
 function times(row: Float64Array, matrix: readonly Float64Array[]): Float64Array {
   const result = new Float64Array(row.length);
-  for (const [from, weight] of row.entries())
-    for (const [to, share] of matrix[from]!.entries()) result[to]! += weight * share;
+  for (let from = 0; from < row.length; from++) {
+    const weight = row[from] as number;
+    const shares = matrix[from] as Float64Array;
+    for (let to = 0; to < row.length; to++)
+      (result[to] as number) += weight * (shares[to] as number);
+  }
   return result;
 }
