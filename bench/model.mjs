@@ -75,6 +75,7 @@ async function measureGrid(sizes, progress) {
     trials: TRIALS,
   }));
   const results = [];
+  const cpu = process.cpuUsage(); // Of all threads.
   const startedMs = performance.now();
   await runJobs(tasks, {
     jobs: GRID_JOBS,
@@ -83,6 +84,7 @@ async function measureGrid(sizes, progress) {
     onDone: (task, rows) => (results[task] = rows),
   });
   const seconds = (performance.now() - startedMs) / 1e3;
+  const { system, user } = process.cpuUsage(cpu);
   const errors = cells.map(({ policy, bytes, loss }, cell) => {
     const completionNs = [];
     for (let at = COLUMN.completionNs; at < results[cell].length; at += COLUMNS)
@@ -90,7 +92,9 @@ async function measureGrid(sizes, progress) {
     if (completionNs.length !== TRIALS) throw new Error(`${completionNs.length} trials of a cell`);
     return verify(policy, bytes, loss, completionNs);
   });
-  return { cells: cells.length, trials: cells.length * TRIALS, seconds, meanError: mean(errors) };
+  const cpuSeconds = (system + user) / 1e6;
+  const trials = cells.length * TRIALS;
+  return { cells: cells.length, trials, seconds, cpuSeconds, meanError: mean(errors) };
 }
 
 export async function measureModel({ quick, progress }) {
@@ -121,8 +125,8 @@ export function modelTables({ standard, grid }) {
     { title: "least", cell: (row) => `${row.minMs.toFixed(2)} ms` },
     { title: "most", cell: (row) => `${row.maxMs.toFixed(2)} ms` },
   ];
-  const { cells, meanError, seconds, trials } = grid;
-  const each = `${((seconds * 1e6 * GRID_JOBS) / trials).toFixed(2)} us of a core a trial`;
+  const { cells, cpuSeconds, meanError, seconds, trials } = grid;
+  const each = `${cpuSeconds.toFixed(2)} s of processor time`;
   const error = `means ${(100 * meanError).toFixed(2)} % from the formulas' on average`;
   const line = `grid: ${cells} cells, ${trials} trials in ${seconds.toFixed(2)} s, ${each}; ${error}`;
   return `${renderTable(columns, standard)}\n${line}\n`;

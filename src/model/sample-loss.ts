@@ -39,6 +39,8 @@ export class IndependentLosses implements LossWalk {
   /** S(y), the probability that a chunk is incomplete after y sends, and 1 / ln(1 - S(y)). */
   private readonly incomplete = new Float64Array(SENDS_KEPT);
   private readonly jump = new Float64Array(SENDS_KEPT);
+  /** Chunks to pass before the next one that is lost; -1 when that is not drawn yet. */
+  private ahead = -1;
 
   constructor(loss: PacketLoss, packets: number) {
     this.loss = loss.probability;
@@ -52,10 +54,14 @@ export class IndependentLosses implements LossWalk {
 
   begin(random: Random): void {
     this.random = random;
+    this.ahead = -1;
   }
 
+  /** What is left of a jump is kept: it is dear, and as good for the next chunks. */
   clean(most: number): number {
-    return this.beforeNext(1, most);
+    const ahead = this.ahead >= 0 ? this.ahead : this.beforeNext(1, Infinity);
+    this.ahead = ahead < most ? -1 : ahead - most;
+    return ahead < most ? ahead : most;
   }
 
   /** Chunks in a row that are complete after `sends` sends, before one that is not; `most` when there are so many. */
