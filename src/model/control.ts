@@ -2,15 +2,14 @@
  * What the loss of control frames costs every message, to first order: START and the final ACK go out three times, a
  * part of an RTT apart, so losing the first copy costs that much. Frames that ask for repairs are the schemes' affair.
  */
-import type { Completion } from "./completion.ts";
-import { quantileNs } from "./completion.ts";
+import { type Completion, quantileNs } from "./completion.ts";
+import { CAVEATS } from "./selective-repeat.ts";
 import type { Prediction, Setting } from "./types.ts";
 
 /** Copies are this part of an RTT apart, and at least so much. */
 const SPACING_RTTS = 1 / 32;
 const SPACING_MIN_NS = 20_000;
 const COPIES = 3;
-const CAVEAT = "loss of control frames: first-order approximation";
 /** Looks at F within the time in which copies of START come in. */
 const LOOKS = 32;
 
@@ -41,10 +40,10 @@ export function withControlLoss(prediction: Prediction, setting: Setting): Predi
   for (const [copy, share] of answered.entries()) lateNs += share * copy * spacingNs;
   const caveat =
     prediction.caveat === undefined
-      ? CAVEAT
-      : prediction.caveat.includes(CAVEAT)
+      ? CAVEATS.control
+      : prediction.caveat.includes(CAVEATS.control)
         ? prediction.caveat
-        : `${prediction.caveat}; ${CAVEAT}`;
+        : `${prediction.caveat}; ${CAVEATS.control}`;
   const meanNs = prediction.meanNs + lateNs;
   const completion: Completion = { leastNs: rttNs, meanNs, cdf };
   return {
