@@ -1,6 +1,6 @@
 /**
- * The keys of an experiment and what their values may be: one or a list each, of which the sweep is the product. Named as
- * the options of `sdr emulate` are.
+ * The keys of an experiment and what their values may be: one or a list each, of which the sweep is the product. They
+ * are named as the options of `sdr emulate` are.
  */
 import { check } from "../base/errors.ts";
 import { parseProbability, parseRate, parseTime } from "../base/units.ts";

@@ -1,5 +1,5 @@
 /**
- * A folder of results: what was run (run.json, experiment.yaml), a row a line (results.jsonl), and a table (results.csv).
+ * A folder of results: what was run (run.json, experiment.yaml), rows by line (results.jsonl), a table (results.csv).
  * Rows are appended whole, so that a run may be killed at any time and resumed; a line that was cut off is dropped by
  * writing the others anew beside it. Files of another experiment or version are never touched.
  */
@@ -220,7 +220,7 @@ export class ResultsFolder implements Disposable {
   private syncedMs = 0;
 
   /**
-   * Makes the folder, or resumes: rows that it has are kept. `keys`: of all rows that it may have. Errors: BUSY (another
+   * Makes the folder, or resumes: rows that it has are kept. `keys`: of all rows it may have. Errors: BUSY (another
    * run), INVALID_ARGUMENT (of another experiment, version or shard, or no folder of results), FILE (damaged).
    */
   constructor(path: string, identity: RunIdentity, experiment: string, keys: ReadonlySet<string>) {

@@ -26,7 +26,7 @@ type Times = Pick<ResultRow, (typeof TIMES)[number]>;
 type Outcome = Times & Pick<ResultRow, "method" | "exact" | "wireOverhead" | "failed">;
 type Lines = Pick<ResultRow, "idealNs" | "boundNs">;
 
-/** The model's words for a cell's message over two of its links. Errors: INVALID_ARGUMENT for links that deliver nothing. */
+/** The model's words for a cell's message over two links. Errors: INVALID_ARGUMENT for links that deliver nothing. */
 export function modelSetting(
   cell: Cell,
   links: { readonly forward: LinkProfile; readonly reverse: LinkProfile } = cell,
@@ -144,7 +144,7 @@ function phaseResults(cell: Cell, rows: Float64Array): PhaseResult[] {
   });
 }
 
-/** The row of a cell whose messages were sent, or drawn: `rows` are its trials' numbers (emulate-trial.ts), in order. */
+/** The row of a cell whose messages were sent, or drawn: `rows` are its trials' numbers (COLUMN), in order. */
 export function sentRow(cell: Cell, origin: RowOrigin, rows: Float64Array): ResultRow {
   const delivered = new Delivered();
   const size = messagesOf(cell) * COLUMNS;
