@@ -29,7 +29,7 @@ const PARITY_CHUNKS_MIN = 64;
 const ROWS_FAILURE = 1e-8;
 /** Rows are no fewer, so that a path which worsens a thousandfold is still repaired by them. */
 const ROWS_MIN = 16;
-/** Blocks that take turns although no bursts were seen, as far as the tail has that many: they may come all the same. */
+/** Blocks that take turns although no bursts were seen, as far as the tail has so many: they may come all the same. */
 const INTERLEAVE_USUAL = 8;
 /** Interleaving by so many mean runs leaves next to no correlation: e^-4. */
 const INTERLEAVE_RUNS = 4;

@@ -69,7 +69,7 @@ export class BlockLayout {
     return block >= this.blockCount ? this.chunkCount : first;
   }
 
-  /** The end of its group: all the block's data chunks are below. Without interleaving it has no others from its first. */
+  /** The end of its group: all the block's data chunks are below. Without interleaving they end there. */
   dataEnd(block: number): number {
     return Math.min(this.groupFirst(block) + this.groupChunks, this.chunkCount);
   }

@@ -1,7 +1,7 @@
 /**
- * What the receiver of the hybrid scheme asks for. While data comes: gaps in the message's head, as in sr-nack. When the
- * sender says that everything is sent: chunks for blocks that cannot be decoded, whichever chunks. When its window is
- * full before that: what is missing of what it sent.
+ * What the receiver of the hybrid scheme asks for. While data comes: gaps in the message's head, as in sr-nack. When
+ * the sender says that everything is sent: chunks for blocks that cannot be decoded, whichever chunks. When its window
+ * is full before that: what is missing of what it sent.
  */
 import type { Frontier, LossDetector } from "./acknowledger.ts";
 import { AskList } from "./ask-list.ts";

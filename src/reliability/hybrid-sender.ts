@@ -270,8 +270,8 @@ export class HybridSender implements SendSession {
   }
 
   /**
-   * Sets the time of the next saying, after anything that may have begun or ended the quiet. The end, once said, is said
-   * again whatever goes on: a receiver that never heard the plan goes on asking for single chunks.
+   * Sets the time of the next saying, after anything that may have begun or ended the quiet. The end, once said, is
+   * said again whatever goes on: a receiver that never heard the plan goes on asking for single chunks.
    */
   private review(nowNs: number): void {
     if (this.params.chunkCount === 0 || this.state !== "active" || this.isEndSaid) return;

@@ -1,4 +1,4 @@
-/** The parts of the hybrid scheme: blocks that take turns, losses as they are told, its frames and who believes them. */
+/** The parts of the hybrid scheme: blocks that take turns, losses as they are told, its frames, who believes them. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { BlockLayout } from "../../../src/reliability/block-layout.ts";
