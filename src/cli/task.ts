@@ -6,7 +6,7 @@ import {
   sampleCollective,
 } from "../model/collectives.ts";
 import { predict } from "../model/predict.ts";
-import { sampleTrials, TRIALS_PER_STREAM } from "../model/sample.ts";
+import { type Samples, sampleTrials, TRIALS_PER_STREAM } from "../model/sample.ts";
 import { parseScheme } from "../model/scheme.ts";
 import { settingOf } from "../model/setting.ts";
 import type { Scheme } from "../model/types.ts";
@@ -36,12 +36,19 @@ export function stepBytes(bytes: number, { kind, datacenters }: CollectiveShape)
 export function collectiveOf(
   { setting, policy }: Pick<Task, "setting" | "policy">,
   shape: CollectiveShape,
-): { readonly scheme: Scheme; readonly options: CollectiveOptions; readonly wireOverhead: number } {
+): {
+  readonly scheme: Scheme;
+  readonly options: CollectiveOptions;
+  readonly wireOverhead: number;
+  /** Of each of its messages. */
+  readonly fallbackProbability: number;
+} {
   const { bytes, forward, reverse } = setting;
   const link = settingOf(forward, reverse, { ...setting, bytes: stepBytes(bytes, shape) });
   const scheme = parseScheme(policy, link);
-  const { wireOverhead } = predict(scheme, link);
-  return { scheme, options: { ...shape, bytes, link: () => link }, wireOverhead };
+  const { fallbackProbability, wireOverhead } = predict(scheme, link);
+  const options = { ...shape, bytes, link: () => link };
+  return { scheme, options, wireOverhead, fallbackProbability };
 }
 
 /** Emulated trials that a thread takes at a time: few enough that all threads end together, enough to cost nothing. */
@@ -65,29 +72,25 @@ export function partTrials({ kind, trials }: Task, jobs: number): number {
 export async function runTask(task: Task, first: number, count: number): Promise<Float64Array> {
   const { kind, setting, policy } = task;
   if (kind === "emulated") return runTrials(setting, policy, first, count);
-  const { completionNs, wireOverhead } = drawTrials(task, first, count);
+  const { completionNs, fallbackProbability, wireOverhead } = drawTrials(task, first, count);
   const rows = new Float64Array(count * COLUMNS);
   for (let i = 0; i < count; i++) {
     rows[i * COLUMNS + COLUMN.completionNs] = completionNs[i] as number;
     rows[i * COLUMNS + COLUMN.wireBytes] = setting.bytes * (1 + wireOverhead);
+    rows[i * COLUMNS + COLUMN.fallbacks] = fallbackProbability;
   }
   return rows;
 }
 
-interface Drawn {
-  readonly completionNs: Float64Array;
-  readonly wireOverhead: number;
-}
-
-function drawTrials(task: Task, first: number, count: number): Drawn {
+function drawTrials(task: Task, first: number, count: number): Samples {
   const { setting, policy, collective } = task;
   const { seed, forward, reverse } = setting;
   if (collective === undefined) {
     const model = settingOf(forward, reverse, setting);
     return sampleTrials(parseScheme(policy, model), model, { seed, first, count });
   }
-  const { scheme, options, wireOverhead } = collectiveOf(task, collective);
+  const { scheme, options, ...costs } = collectiveOf(task, collective);
   const random = new Random(seed, `collective ${first}`);
   const { makespanNs } = sampleCollective(scheme, options, random, count);
-  return { completionNs: makespanNs, wireOverhead };
+  return { completionNs: makespanNs, ...costs };
 }

@@ -53,10 +53,47 @@ describe("sdr model", () => {
     expect(stderr).toContain("64 chunks of 1024 packets");
   });
 
+  test("draws messages and collective operations, the same for any number of jobs", async () => {
+    const drawn = async (...more: string[]) => {
+      const policies = ["--policy", "sr-nack", "--policy", "ec-xor"];
+      const { status, stdout } = await run("model", ...LINK, ...policies, "--json", ...more);
+      expect(status).toBe(0);
+      return JSON.parse(stdout);
+    };
+    const one = await drawn("--samples", "600", "--seed", "4", "--jobs", "1");
+    expect(await drawn("--samples", "600", "--seed", "4", "--jobs", "2")).toEqual(one);
+    expect(await drawn("--samples", "600", "--seed", "5")).not.toEqual(one);
+    expect(one.seed).toBe(4);
+    for (const { caveat, exact, method, trials, completionNs } of one.results) {
+      expect({ caveat, exact, method, trials }).toEqual({
+        caveat: "600 samples",
+        exact: false,
+        method: "sampled",
+        trials: 600,
+      });
+      expect(completionNs.ci95).toBeGreaterThan(0);
+    }
+    const ring = await drawn("--collective", "ring", "--datacenters", "3");
+    expect(ring.collective).toEqual({ kind: "ring", datacenters: 3 });
+    const stepNs = (Math.ceil((4 * 2 ** 20) / 3) * 8) / 100 + 2e6;
+    expect(ring.idealNs).toBeCloseTo(4 * stepNs, 3);
+    for (const { completionNs, trials } of ring.results) {
+      expect(trials).toBe(1000);
+      expect(completionNs.min).toBeGreaterThanOrEqual(ring.idealNs * (1 - 1e-9));
+    }
+  });
+
   test.each([
     ["a policy that is none", ["--policy", "tcp"], "tcp"],
     ["a policy twice", ["--policy", "gbn", "--policy", "gbn"], "twice"],
     ["a link that loses everything", ["--link", "rate 1gbit loss 100%"], "every packet"],
+    ["no samples", ["--samples", "0"], "samples"],
+    ["a collective that is none", ["--collective", "star"], "recursive-doubling"],
+    [
+      "doubling over no power of two",
+      ["--collective", "recursive-doubling", "--datacenters", "6"],
+      "power of two",
+    ],
     ["chunks of no whole packets", ["--chunk", "5000"], "chunkBytes 5000"],
     ["a size that is none", ["--size", "-1"], "size"],
   ])("refuses %s", async (_what, args, shown) => {
