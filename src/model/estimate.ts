@@ -1,7 +1,7 @@
 /**
  * What predict() says, within a few per cent and a few microseconds: enough to rank schemes by. The same waits, fewer
- * details: repairs are spread evenly over the wire, blocks of an erasure code fail as bursts' runs fall on them, and only
- * the failures of the last RTT are waited for.
+ * details: repairs are spread evenly over the wire, blocks of an erasure code fail as bursts' runs fall on them, and
+ * only the failures of the last RTT are waited for.
  */
 import { estimateHybrid, pathViewOf } from "./hybrid.ts";
 import { incompleteAfter, logCompleteEach } from "./loss.ts";

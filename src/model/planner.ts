@@ -95,8 +95,8 @@ function bestOf(entries: readonly PlanEntry[]): PlanEntry {
 }
 
 /**
- * The hybrid scheme's shape for a message over a path of which a sender knows this much: what the objective asks for, by
- * the upper bound of the loss, and within the overhead as much of it as that allows.
+ * The hybrid scheme's shape for a message over a path of which a sender knows this much: what the objective asks for,
+ * by the upper bound of the loss, and within the overhead as much of it as that allows.
  */
 export function planShape(
   chunks: number,

@@ -1,8 +1,8 @@
 /**
- * The policy that chooses by itself: the hybrid protocol, with the shape that the planner names for each message by what
- * is known of the path: loss with its uncertainty, length of bursts, RTT, rate. Parity 0 is Selective Repeat, parity for
- * all of a short message is Reed-Solomon coding, and what lies between is hybrid; so nothing is renegotiated between
- * messages, and the receiver learns the shape from each message's own PLAN.
+ * The policy that chooses by itself: the hybrid protocol, with the shape that the planner names for each message by
+ * what is known of the path: loss with its uncertainty, length of bursts, RTT, rate. Parity 0 is Selective Repeat,
+ * parity for all of a short message is Reed-Solomon coding, and what lies between is hybrid; so nothing is renegotiated
+ * between messages, and the receiver learns the shape from each message's own PLAN.
  *
  * What is not known is assumed to be bad: the first messages bring more parity, which, as it goes out last, costs
  * bandwidth rather than time.

@@ -48,7 +48,7 @@ export interface HybridChoice extends HybridShape {
 export interface HybridPolicyOptions {
   /** As in HybridOptions; checked by the caller. Sizes the tail's parity by what the head of a message showed. */
   readonly target: number;
-  /** For a message of 1 chunk or more, given what is known of its path; `chunkNs`: a chunk's injection, 0: not known. */
+  /** For a message of 1 chunk or more, given what is known of its path. `chunkNs`: a chunk's injection, 0: unknown. */
   choose(params: SessionParams, chunkNs: number): HybridChoice;
 }
 
