@@ -55,7 +55,7 @@ function sessionParams(qp: QueuePair, bytes: number, startNs: number): SessionPa
   };
 }
 
-/** Blocks have at least one chunk each; the rest is for blocks that are worked on again. Parity chunks are made once. */
+/** Blocks have at least one chunk each; the rest is for blocks worked on again. Each parity chunk is made once. */
 const TASKS_PER_CHUNK_MAX = 4;
 
 export interface DrivenOptions {
