@@ -1,7 +1,7 @@
 /**
  * Collective operations over N datacenters as rounds of dependent messages (paper section 5, appendix C), drawn at
- * random. A message's time is a draw of a sampler of completion times; what a datacenter does next waits for the messages
- * that it receives and, as a message is complete at its sender only when that knows it delivered, for those it sends.
+ * random. A message's time is a draw of a sampler of completion times; what a datacenter does next waits for the
+ * messages that it receives and, where it sends several, for the one before to be known as delivered.
  *
  * Reductions at the ends take `computeNs` a step. Messages of one step, and of different pairs, are independent.
  */

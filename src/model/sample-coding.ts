@@ -1,13 +1,15 @@
 /**
  * Erasure coding with its fallback, one message at a time, drawn at random: as src/reliability/erasure-coding.ts does
- * it. The order on the wire is D0 D1 P0 D2 P1 ... D(L-1) P(L-2) P(L-1). When a block is
- * made matters of the last two only; of those before them, where losses are independent, just the short ones are drawn.
+ * it. The order on the wire is D0 D1 P0 D2 P1 ... D(L-1) P(L-2) P(L-1). When a block is made matters of the last two
+ * only; of those before them, where losses are independent, just the short ones are drawn.
  *
- * A block that is short of chunks is asked for, all its missing data, when the sender has said that it is injected (once
- * an RTT during the injection, and at its end) and neither another such word nor a repair of other blocks has come for
- * beta RTT. Repairs go before what is new, and are asked for again an RTT and beta RTT later, until the block can be made.
+ * A block that is short of chunks is asked for, all its missing data, when the sender has said that it is injected
+ * (once an RTT during the injection, and at its end) and neither another such word nor a repair of other blocks has
+ * come for beta RTT. Repairs go before what is new, and are asked for again an RTT and beta RTT later, until the block
+ * can be made.
  *
- * The receiver's times are told by when what it knows was sent: it asks at `ns`, and repairs go out an RTT after that.
+ * Times at the receiver are told by when what it sees then was sent: it asks at such a time, and repairs go out an RTT
+ * after that.
  */
 import type { Random } from "../base/random.ts";
 import { chunkLoss } from "./loss.ts";

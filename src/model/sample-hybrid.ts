@@ -1,158 +1,177 @@
 /**
- * The hybrid scheme, one message at a time, drawn at random. Blocks go out in groups of those that take turns, each
- * group's data and then, in the tail, its parity. What a block lacks beyond its parity is known a round trip and the
- * time for reordering after its end; as many fresh rows go out then, before anything new, and when nothing new is left,
- * so many more that they hardly fail.
+ * The hybrid scheme, one message at a time, drawn at random: as src/reliability/hybrid.ts does it, for a sender that
+ * knows the loss. The head's chunks are repaired as in sr-nack. The tail's blocks go out in groups of those that take
+ * turns, each group's data and then the rows that are usually needed; the other rows follow the last data, one of each
+ * block at a time. Repairs of the head that are lost during the tail take a row behind the data too. What all rows do
+ * not save waits for fresh ones.
  */
 import type { Random } from "../base/random.ts";
 import { pathViewOf, REPAIR_FAILURE } from "./hybrid.ts";
-import { repairRows, tailChunks } from "./parity.ts";
+import { REPAIR_RTTS, repairRows, tailChunks, usualRows } from "./parity.ts";
 import { type LossWalk, lossWalk } from "./sample-loss.ts";
-import type { Sample, Sampler } from "./sample-repeat.ts";
+import { Repairs, type Sample, type Sampler } from "./sample-repeat.ts";
 import { SCHEME_DEFAULTS } from "./scheme.ts";
 import { askedRepairNs, type MessageShape, messageShape } from "./timing.ts";
 import type { HybridShape, Setting } from "./types.ts";
-
-/** A group's blocks that lack something, and when to send rows for them. */
-interface Repair {
-  readonly dueNs: number;
-  /** Rows that each block still needs. */
-  readonly short: number[];
-}
 
 export class HybridSampler implements Sampler {
   private readonly hybrid: HybridShape;
   private readonly shape: MessageShape;
   private readonly rttNs: number;
-  /** From a group's end to its repair, and from that to the next. */
-  private readonly knownNs: number;
+  /** From a chunk's injection in the head to its repair, and from the end of everything to that of short blocks. */
+  private readonly askedNs: number;
+  private readonly neededNs: number;
   private readonly walk: LossWalk;
   private readonly view: ReturnType<typeof pathViewOf>;
-  /** Groups, and the first of them that has parity. */
-  private readonly groups: number;
-  private readonly tailGroup: number;
+  /** Chunks of the head, blocks of the tail, and their rows that go out early and late. */
+  private readonly head: number;
+  private readonly tail: number;
+  private readonly early: number;
+  private readonly late: number;
+  private readonly repairs = new Repairs();
   private readonly rowsFor: number[] = [0];
-  /** Of the group at hand: data missing and parity lost by block. */
+  /** Of the tail, by block: data missing and early rows lost; 1 for each late row that is lost. */
   private readonly missing: Uint16Array;
-  private readonly parityLost: number[] = [];
-  private readonly repairs: Repair[] = [];
+  private readonly earlyLost: Uint16Array;
+  private readonly lateLost: Uint8Array;
   private nowNs = 0;
-  private doneNs = 0;
+  /** Repairs of the head that were lost during the tail. */
+  private lostAgain = 0;
   private readonly sample: Sample = { completionNs: 0, sentChunks: 0, fellBack: false };
 
   constructor(hybrid: HybridShape, setting: Setting) {
-    const { interleave, k } = hybrid;
+    const { k, parity } = hybrid;
     this.hybrid = hybrid;
     this.shape = messageShape(setting);
     this.rttNs = setting.rttNs;
-    this.knownNs = askedRepairNs(SCHEME_DEFAULTS.reorder, setting.rttNs);
+    this.askedNs = askedRepairNs(SCHEME_DEFAULTS.reorder, setting.rttNs) + this.shape.chunkNs;
+    this.neededNs = REPAIR_RTTS * setting.rttNs;
     this.walk = lossWalk(setting);
     this.view = pathViewOf(setting);
-    const blocks = Math.ceil(this.shape.chunks / k);
-    const tail = Math.ceil(tailChunks(this.shape.chunks, this.view) / k);
-    this.groups = Math.ceil(blocks / interleave);
-    this.tailGroup = Math.floor((blocks - Math.max(1, tail)) / interleave);
-    this.missing = new Uint16Array(interleave);
+    const { chunks } = this.shape;
+    const blocks = Math.ceil(chunks / k);
+    this.tail = Math.min(blocks, Math.max(1, Math.ceil(tailChunks(chunks, this.view) / k)));
+    this.head = (blocks - this.tail) * k;
+    this.early = Math.min(parity, usualRows(k, this.view));
+    this.late = parity - this.early;
+    this.missing = new Uint16Array(this.tail);
+    this.earlyLost = new Uint16Array(this.tail);
+    this.lateLost = new Uint8Array(this.tail * this.late);
   }
 
   draw(random: Random): Sample {
-    const { repairs, sample, walk } = this;
-    walk.begin(random);
+    const { missing, repairs, sample, shape } = this;
+    this.walk.begin(random);
     this.nowNs = 0;
-    this.doneNs = 0;
-    repairs.length = 0;
+    this.lostAgain = 0;
+    missing.fill(0);
+    this.earlyLost.fill(0);
+    repairs.clear();
     sample.fellBack = false;
-    sample.sentChunks = 0;
-    for (let group = 0; group < this.groups; group++) this.inject(group);
-    while (repairs.length > 0) this.repair(true);
-    sample.completionNs = this.doneNs + this.rttNs;
+    sample.sentChunks = shape.chunks;
+    this.pass(this.head, () => repairs.push(this.nowNs + this.askedNs, this.walk.lose()));
+    this.injectTail();
+    // What the head still lacks is known before the tail ends: its rows go out behind the data.
+    for (; repairs.count > 0; repairs.shift()) this.lostAgain++;
+    sample.sentChunks += this.lostAgain;
+    this.nowNs += this.lostAgain * shape.chunkNs;
+    sample.completionNs = this.finish() + this.rttNs;
     return sample;
   }
 
-  private chunksOf(group: number): number {
-    const each = this.hybrid.k * this.hybrid.interleave;
-    return Math.min(each, this.shape.chunks - group * each);
+  private injectTail(): void {
+    const { early, earlyLost, hybrid, missing, shape, tail } = this;
+    const { interleave, k } = hybrid;
+    for (let first = 0; first < tail; first += interleave) {
+      const blocks = Math.min(interleave, tail - first);
+      const start = this.head + first * k;
+      const data = Math.min(blocks * k, shape.chunks - start);
+      const isLast = start + data === shape.chunks;
+      this.pass(isLast ? data - 1 : data, (at) => missing[first + (at % blocks)]!++);
+      if (isLast) this.passLast(first + ((data - 1) % blocks));
+      this.pass(blocks * early, (at) => earlyLost[first + (at % blocks)]!++);
+      this.sample.sentChunks += blocks * early;
+    }
   }
 
-  /** A group's data, its parity where it has some, and the repairs that fall due meanwhile. */
-  private inject(group: number): void {
-    const { hybrid, missing, parityLost } = this;
-    const count = this.chunksOf(group);
-    const blocks = Math.ceil(count / hybrid.k);
-    missing.fill(0);
-    parityLost.length = 0;
-    this.pass(count, group === this.groups - 1, (at) => missing[at % blocks]!++);
-    this.doneNs = Math.max(this.doneNs, this.nowNs);
-    const parity = group >= this.tailGroup ? hybrid.parity : 0;
-    this.pass(blocks * parity, false, (at) => parityLost.push(at));
+  private passLast(block: number): void {
+    if (this.walk.send(this.shape.lastPackets) > 0) this.missing[block]!++;
+    this.nowNs += this.shape.lastNs;
+  }
+
+  /** The late rows, and repairs of what they do not save; returns when the last block has what it needs. */
+  private finish(): number {
+    const { early, earlyLost, late, lateLost, missing, sample, shape, tail } = this;
+    const { chunkNs } = shape;
+    const dataNs = this.nowNs;
+    let doneNs = dataNs;
+    lateLost.fill(0);
+    this.pass(tail * late, (at) => {
+      lateLost[at] = 1;
+    });
+    sample.sentChunks += tail * late;
     const short: number[] = [];
-    for (let block = 0; block < blocks; block++) {
-      if (missing[block] === 0) continue;
-      const lacks = this.lacking(block, blocks, parity);
+    for (let block = 0; block < tail; block++) {
+      let lacks = Math.max(0, missing[block]! - (early - earlyLost[block]!));
+      for (let row = 0; row < late && lacks > 0; row++) {
+        const at = row * tail + block;
+        if (lateLost[at] === 0 && --lacks === 0)
+          doneNs = Math.max(doneNs, dataNs + (at + 1) * chunkNs);
+      }
       if (lacks > 0) short.push(lacks);
     }
-    if (short.length === 0) return;
-    if (parity > 0) this.sample.fellBack = true;
-    this.repairs.push({ dueNs: this.nowNs + this.knownNs, short });
+    sample.fellBack = short.length > 0 && this.hybrid.parity > 0;
+    return this.repair(short, doneNs);
   }
 
-  /** Rows that a block needs beyond its parity; when it needs none, notes when it could be made. */
-  private lacking(block: number, blocks: number, parity: number): number {
-    let needed = this.missing[block]!;
-    for (let row = 0; row < parity && needed > 0; row++) {
-      const at = row * blocks + block;
-      if (this.parityLost.includes(at)) continue;
-      needed--;
-      if (needed > 0) continue;
-      const behind = blocks * parity - 1 - at;
-      this.doneNs = Math.max(this.doneNs, this.nowNs - behind * this.shape.chunkNs);
+  /** Fresh rows for the blocks that are short, round after round. */
+  private repair(blocks: readonly number[], beforeNs: number): number {
+    const { packets, chunkNs } = this.shape;
+    let doneNs = beforeNs;
+    let short = blocks;
+    while (short.length > 0) {
+      const left: number[] = [];
+      this.nowNs += this.neededNs;
+      for (const needed of short) {
+        let lacks = needed;
+        const rows = this.rowsToRepair(needed);
+        for (let row = 0; row < rows; row++) {
+          this.nowNs += chunkNs;
+          if (this.walk.send(packets) === 0 && --lacks === 0) doneNs = Math.max(doneNs, this.nowNs);
+        }
+        this.sample.sentChunks += rows;
+        if (lacks > 0) left.push(lacks);
+      }
+      short = left;
     }
-    return needed;
+    return doneNs;
   }
 
-  /** Sends `count` chunks, of which the last may be the message's, and tells which are lost. */
-  private pass(count: number, isEnd: boolean, onLost: (at: number) => void): void {
-    const { shape, walk } = this;
-    const whole = isEnd ? count - 1 : count;
-    for (let at = 0; at < whole; ) {
-      while (this.repairs.length > 0 && this.repairs[0]!.dueNs <= this.nowNs) this.repair(false);
-      const dueNs = this.repairs[0]?.dueNs ?? Infinity;
-      const most = Math.min(
-        whole - at,
-        Math.max(1, Math.ceil((dueNs - this.nowNs) / shape.chunkNs)),
-      );
+  /** Sends `count` whole chunks, before them the repairs that are due, and tells which are lost. */
+  private pass(count: number, onLost: (at: number) => void): void {
+    const { repairs, shape, walk } = this;
+    for (let at = 0; at < count; ) {
+      while (repairs.nextNs <= this.nowNs) this.repairHead();
+      const untilDue = Math.max(1, Math.ceil((repairs.nextNs - this.nowNs) / shape.chunkNs));
+      const most = Math.min(count - at, untilDue);
       const passed = walk.clean(most);
       at += passed;
       this.nowNs += passed * shape.chunkNs;
       if (passed === most) continue;
-      walk.lose();
-      onLost(at++);
       this.nowNs += shape.chunkNs;
+      onLost(at++);
     }
-    this.sample.sentChunks += count;
-    if (!isEnd) return;
-    if (walk.send(shape.lastPackets) > 0) onLost(whole);
-    this.nowNs += shape.lastNs;
   }
 
-  /** Sends fresh rows for the group that is due first. */
-  private repair(isEnd: boolean): void {
-    const { dueNs, short } = this.repairs.shift()!;
-    const { chunkNs, packets } = this.shape;
-    this.nowNs = Math.max(this.nowNs, dueNs);
-    const left: number[] = [];
-    for (const needed of short) {
-      let lacks = needed;
-      const rows = isEnd ? this.rowsToRepair(needed) : needed;
-      for (let row = 0; row < rows; row++) {
-        this.nowNs += chunkNs;
-        if (this.walk.send(packets) === 0 && --lacks === 0)
-          this.doneNs = Math.max(this.doneNs, this.nowNs);
-      }
-      this.sample.sentChunks += rows;
-      if (lacks > 0) left.push(lacks);
-    }
-    if (left.length > 0) this.repairs.push({ dueNs: this.nowNs + this.knownNs, short: left });
+  /** A repair that is lost is asked for again, if there is time for that. */
+  private repairHead(): void {
+    const { chunkNs, injectionNs } = this.shape;
+    const fate = this.walk.resend(this.repairs.shift());
+    this.nowNs += chunkNs;
+    this.sample.sentChunks++;
+    if (fate === 0) return;
+    if (this.nowNs + this.askedNs < injectionNs) this.repairs.push(this.nowNs + this.askedNs, fate);
+    else this.lostAgain++;
   }
 
   private rowsToRepair(missing: number): number {

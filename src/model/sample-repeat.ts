@@ -24,7 +24,7 @@ export interface Sampler {
  * Chunks waiting for their repair, in order of its time but for the difference between first and later waits. Grows to
  * the chunks that a message may have lost at a time.
  */
-class Repairs {
+export class Repairs {
   count = 0;
   private head = 0;
   private dueNs = new Float64Array(64);

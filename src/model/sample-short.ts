@@ -1,6 +1,6 @@
 /**
- * Blocks of an erasure code that are short of chunks, and when each is to be repaired. All in flat arrays, which grow to
- * what a message of the run has needed and are used again for the next.
+ * Blocks of an erasure code that are short of chunks, and when each is to be repaired. All in flat arrays, which grow
+ * to what a message of the run has needed and are used again for the next.
  */
 
 const ROOM_START = 64;

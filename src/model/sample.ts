@@ -2,8 +2,8 @@
  * Completion times drawn at random, for what formulas only approximate. Work goes with the chunks that are lost, not
  * with those there are; where repairs cannot meet new chunks on the wire, with the logarithm of them.
  *
- * Trials draw from streams of their own, each of TRIALS_PER_STREAM trials, named by the seed and the stream's number. So
- * a trial's result depends on the seed and its number only, whoever draws it and however trials are parted.
+ * Trials draw from streams of their own, each of TRIALS_PER_STREAM trials, named by the seed and the stream's number.
+ * So a trial's result depends on the seed and its number only, whoever draws it and however trials are parted.
  */
 import { Random } from "../base/random.ts";
 import { mean, percentileSorted } from "../base/statistics.ts";

@@ -192,6 +192,29 @@ describe("against the formulas", () => {
       }
   });
 
+  test("the hybrid scheme, all tail and with a head", () => {
+    for (const bytes of [2 ** 23, 2 ** 30, 2 ** 32])
+      for (const loss of [1e-3, 1e-2, 1e-1]) {
+        const setting = standard(bytes, loss);
+        const scheme = parseScheme("hybrid", setting);
+        const samples = sampleTrials(scheme, setting, { seed: SEED, first: 0, count: 256 });
+        const predicted = predict(scheme, setting);
+        const ratio = mean(samples.completionNs) / predicted.meanNs;
+        expect(Math.abs(ratio - 1), `${bytes} ${loss}`).toBeLessThan(0.01);
+        expect(Math.abs(samples.wireOverhead - predicted.wireOverhead)).toBeLessThan(0.01);
+      }
+  });
+
+  test("a block of the hybrid scheme that its rows do not save waits for a repair", () => {
+    const setting = standard(2 ** 22, 0.1);
+    const scheme = parseScheme("hybrid(k=32,rows=32,parity=5,interleave=2)");
+    const samples = sampleTrials(scheme, setting, { seed: SEED, first: 0, count: 4000 });
+    const { fallbackProbability, meanNs } = predict(scheme, setting);
+    expect(fallbackProbability).toBeGreaterThan(0.1);
+    expect(Math.abs(samples.fallbackProbability - fallbackProbability)).toBeLessThan(0.03);
+    expect(Math.abs(mean(samples.completionNs) / meanNs - 1)).toBeLessThan(0.03);
+  });
+
   test("wire overhead and fallbacks", () => {
     for (const text of ["sr-rto", "sr-nack", "ec-mds", "ec-xor"]) {
       const setting = standard(2 ** 26, 0.05);
