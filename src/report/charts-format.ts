@@ -123,11 +123,20 @@ export const PACKET_LOSS: Dimension = {
   scale: { type: "log" },
   labelExpr: LOSS_LABEL,
 };
+/** Runs are not much longer than chance alone makes them. */
+const CHANCE_RUN = 1.02;
+
+/** Mean run of lost packets; 1 where packets are lost independently, however many chance puts beside each other. */
+export function burstOf({ burstPackets, packetLoss }: ResultRow): number {
+  const byChance = burstPackets * (1 - packetLoss) < CHANCE_RUN;
+  return byChance ? 1 : Number(burstPackets.toPrecision(3));
+}
+
 export const BURST: Dimension = {
   name: "burst length",
   title: "mean length of a run of lost packets",
-  value: (row) => Number(row.burstPackets.toPrecision(3)),
-  label: (row) => `${Number(row.burstPackets.toPrecision(3))} packets`,
+  value: burstOf,
+  label: (row) => (burstOf(row) === 1 ? "independent losses" : `${burstOf(row)} packets`),
   scale: { type: "log", base: 2 },
   labelExpr: `format(datum.value, ${TWO_DIGITS})`,
 };

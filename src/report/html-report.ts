@@ -1,7 +1,13 @@
 /** The report on experiments: what was run, its pictures, and every row in a table. */
 import { formatProbability, formatRate, formatSize, formatTime } from "../base/units.ts";
 import { chartSections } from "./charts.ts";
-import { formatDifference, formatLoss, formatRatio, methodLabel } from "./charts-format.ts";
+import {
+  burstOf,
+  formatDifference,
+  formatLoss,
+  formatRatio,
+  methodLabel,
+} from "./charts-format.ts";
 import {
   type Cell,
   type Facts,
@@ -58,10 +64,7 @@ function runFacts(rows: readonly ResultRow[], version: string): Facts {
       ["Message sizes", listed(rows, (row) => row.bytes, formatSize)],
       ["Chunk loss", listed(rows, (row) => row.chunkLoss, formatLoss)],
       ["Packet loss", listed(rows, (row) => row.packetLoss, formatLoss)],
-      [
-        "Loss burst, packets",
-        listed(rows, (row) => Number(row.burstPackets.toPrecision(3)), String),
-      ],
+      ["Loss burst, packets", listed(rows, burstOf, String)],
       ["Link rate", listed(rows, (row) => row.rateBps, formatRate)],
       ["Round-trip time", listed(rows, (row) => row.rttNs, formatTime)],
       ["Packet payload", listed(rows, (row) => row.packetBytes, formatSize)],
@@ -103,11 +106,7 @@ const ROW_COLUMNS: readonly RowColumn[] = [
   number("size", (row) => [formatSize(row.bytes), row.bytes]),
   number("chunk loss", (row) => [formatLoss(row.chunkLoss), row.chunkLoss]),
   number("packet loss", (row) => [formatLoss(row.packetLoss), row.packetLoss], true),
-  number(
-    "burst, packets",
-    (row) => [String(Number(row.burstPackets.toPrecision(3))), row.burstPackets],
-    true,
-  ),
+  number("burst, packets", (row) => [String(burstOf(row)), burstOf(row)], true),
   number("rate", (row) => [formatRate(row.rateBps), row.rateBps], true),
   number("RTT", (row) => [formatTime(row.rttNs), row.rttNs], true),
   number("packet", (row) => [formatSize(row.packetBytes), row.packetBytes], true),

@@ -55,6 +55,14 @@ describe("which charts the rows ask for", () => {
     ]);
   });
 
+  test("runs that chance alone makes separate nothing", () => {
+    const byChance = [1e-3, 1e-2, 1e-1].flatMap((loss) =>
+      [2 ** 20, 2 ** 27].map((bytes) => ({ loss, bytes, burstPackets: (1 - loss) ** (-1 / 16) })),
+    );
+    expect(ids(rowsOf(byChance)).filter((id) => id.includes("burst"))).toEqual([]);
+    expect(ids(rowsOf(byChance))).toContain("e1-heat-bound-mean");
+  });
+
   test("bursts, distances: lines along them", () => {
     expect(ids(rowsOf([{ burstPackets: 1 }, { burstPackets: 16 }]))).toContain(
       "e1-over-burst-length",
