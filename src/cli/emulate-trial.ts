@@ -153,7 +153,26 @@ interface Ends {
   readonly receiver: QueuePair;
   readonly source: MemoryRegion;
   readonly target: MemoryRegion;
-  before: { readonly wireBytes: number; readonly frames: number; readonly completed: number };
+  before: Counts;
+}
+
+/** Of both directions. */
+interface Counts {
+  readonly wireBytes: number;
+  readonly frames: number;
+  readonly completed: number;
+}
+
+function countsOf(sender: QueuePair, receiver: QueuePair): Counts {
+  const here = sender.counters();
+  const there = receiver.counters();
+  return {
+    wireBytes: here.wireBytesSent + there.wireBytesSent,
+    frames: here.framesSent + there.framesSent,
+    // The engine's own count beside what the sessions say: each chunk of the bitmap was completed once, by its packets
+    // or from parity, whose chunks have bits too.
+    completed: there.chunks + there.messages,
+  };
 }
 
 async function deliver(
@@ -175,7 +194,8 @@ async function deliver(
     );
     const source = MemoryRegion.phantom(bytes);
     const target = MemoryRegion.phantom(bytes);
-    const before = { wireBytes: 0, frames: 0, completed: 0 };
+    // Connecting takes padded PINGs, which are not the message's.
+    const before = countsOf(sender, receiver);
     const ends: Ends = { setting, policy, sender, receiver, source, target, before };
     for (let i = 0; i < warmup; i++) await deliverOne(world, ends);
     for (const phase of phasesOf(setting)) {
@@ -201,15 +221,7 @@ async function deliverOne(world: EmulatedWorld, ends: Ends): Promise<number[]> {
     reliableWrite(sender, source, policy),
   ] as const;
   const [got, sent] = await world.run(Promise.all(work));
-  const here = sender.counters();
-  const there = receiver.counters();
-  ends.before = {
-    wireBytes: here.wireBytesSent + there.wireBytesSent,
-    frames: here.framesSent + there.framesSent,
-    // The engine's own count beside what the sessions say: each chunk of the bitmap was completed once, by its packets
-    // or from parity, whose chunks have bits too.
-    completed: there.chunks + there.messages,
-  };
+  ends.before = countsOf(sender, receiver);
   const chunks = Math.ceil(setting.bytes / setting.chunkBytes);
   const completed = ends.before.completed - before.completed + got.chunksRecovered;
   const parity = completed - chunks;

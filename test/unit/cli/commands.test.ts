@@ -154,6 +154,8 @@ describe("sdr demo", () => {
       "sr-nack",
       "ec-mds(32,8)",
       "ec-xor(32,8)",
+      "hybrid",
+      "auto",
     ]);
     const packets = Math.ceil(3_000_000 / 1400);
     for (const row of results) {
