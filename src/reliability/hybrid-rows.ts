@@ -40,11 +40,11 @@ export class RowSchedule {
   private cursor = 0;
   /** Something changed behind the cursor. */
   private isStale = false;
-  /** A bit for each row that is handed out and not reported injected. */
-  private readonly outBits: Uint32Array;
+  /** Rows of each block that are handed out and not reported injected. */
+  private readonly outOf: Uint8Array;
 
   constructor(layout: BlockLayout) {
-    const { blockCount, code } = layout;
+    const { blockCount } = layout;
     this.layout = layout;
     this.early = new Uint8Array(blockCount);
     this.wanted = new Uint8Array(blockCount);
@@ -54,7 +54,7 @@ export class RowSchedule {
     this.dropped = new Uint8Array(blockCount);
     this.tailTask = blockCount;
     this.earlyBlock = blockCount;
-    this.outBits = new Uint32Array(Math.ceil((blockCount * code.m) / 32));
+    this.outOf = new Uint8Array(blockCount);
   }
 
   /** Rows of the block that were handed out. */
@@ -62,9 +62,10 @@ export class RowSchedule {
     return this.sent[block] as number;
   }
 
-  /** Whether rows of the block wait to be handed out. */
-  isPending(block: number): boolean {
-    return (this.sent[block] as number) < (this.wanted[block] as number);
+  /** Whether rows of the block wait to be handed out, or to be injected. */
+  isUnderWay(block: number): boolean {
+    const isPending = (this.sent[block] as number) < (this.wanted[block] as number);
+    return isPending || (this.outOf[block] as number) > 0;
   }
 
   /** From this block on rows are wanted for what is now sent a first time; said before any `want` of them. */
@@ -186,8 +187,7 @@ export class RowSchedule {
     const count = Math.min(Math.floor(maxChunks), room);
     if (count <= 0) return undefined;
     const first = block * this.layout.code.m + from;
-    for (let chunk = first; chunk < first + count; chunk++)
-      (this.outBits[chunk >>> 5] as number) |= 1 << (chunk & 31);
+    (this.outOf[block] as number) += count;
     this.sent[block] = from + count;
     this.out += count;
     this.handedOut += count;
@@ -195,15 +195,12 @@ export class RowSchedule {
     return { first, count, parity: true };
   }
 
-  /** What was not handed out is ignored. */
+  /** More rows of a block than were handed out are ignored. */
   injected(first: number, count: number): void {
-    const end = Math.min(first + count, this.outBits.length * 32);
-    for (let chunk = Math.max(0, first); chunk < end; chunk++) {
-      const bit = 1 << (chunk & 31);
-      const word = this.outBits[chunk >>> 5] as number;
-      if ((word & bit) === 0) continue;
-      this.outBits[chunk >>> 5] = word & ~bit;
-      this.out--;
-    }
+    const block = Math.floor(first / this.layout.code.m);
+    const known = Math.min(count, this.outOf[block] ?? 0);
+    if (!(known > 0)) return;
+    (this.outOf[block] as number) -= known;
+    this.out -= known;
   }
 }

@@ -184,7 +184,7 @@ export class HybridSender implements SendSession {
     if (!this.isEndSaid || block >= layout.blockCount || chunks < 1) return;
     this.guard.handleHeard();
     if (chunks > layout.dataCount(block) || this.unacknowledged[block] === 0) return;
-    if (rows.isPending(block) || nowNs < this.injectedAtNs(block) + this.repairAgeNs) return;
+    if (rows.isUnderWay(block) || nowNs < this.injectedAtNs(block) + this.repairAgeNs) return;
     if (this.neededOnce[block] === 0) this.counters.fallbacks++;
     this.neededOnce[block] = 1;
     const sent = rows.sentOf(block);

@@ -14,7 +14,8 @@ import {
   readPlan,
 } from "../../../src/reliability/hybrid-frames.ts";
 import type { LossSample, SessionParams } from "../../../src/reliability/policy.ts";
-import type { Outcome, Scenario } from "./harness.ts";
+import { RttEstimator } from "../../../src/reliability/rtt.ts";
+import type { Outcome, Scenario, World } from "./harness.ts";
 import { simulate } from "./harness.ts";
 
 const RTT = 2.5e6;
@@ -203,6 +204,19 @@ describe("a loss in the tail", () => {
     expect(outcome.receiver.counters).toMatchObject({ chunksRecovered: 0, fallbacks: 1 });
   });
 
+  test("of more is asked for again while the fresh row is being injected: one row goes out", () => {
+    const chunkNs = 1.5 * SPACING;
+    const three = { losesChunk: (chunk: number) => chunk < 3, chunkCount: 8, chunkNs };
+    const soonNs = 10 * chunkNs + WAIT + 1.5 * RTT;
+    let rows = 0;
+    const meddle = ({ sender, nowNs }: World) => {
+      if (nowNs < soonNs) rows = sender.counters.parityChunks!;
+    };
+    const { receiver } = simulate({ ...stuck, ...three, meddle });
+    expect(receiver.counters!.chunksRecovered).toBe(3);
+    expect(rows).toBe(3);
+  });
+
   test("of everything, parity and data, the first time: all is delivered all the same", () => {
     const losesAll = (_: number, trip: number) => trip === 1;
     for (const policy of [small, hybrid()]) {
@@ -365,6 +379,19 @@ describe("where no rate is set", () => {
     expect(outcome.completionNs).toBeLessThan((5 * BDP + 100) * T + RTT);
     expect(outcome.sender.counters.parityChunks).toBeGreaterThan(10);
     expect(outcome.sender.counters.parityChunks).toBeLessThan(0.2 * BDP);
+  });
+
+  test("a message's wait for its repairs is no pace: the next one, shorter than an RTT, is all tail", () => {
+    const path = new RttEstimator({ initialRttNs: RTT });
+    const common = { policy: hybrid(), path, seed: 1, rttNs: RTT };
+    const isFirst = (chunk: number, trip: number) => chunk < 50 && trip === 1;
+    const losesParity = () => true;
+    const waited = simulate({ ...common, chunkCount: 100, losesChunk: isFirst, losesParity });
+    expect(waited.sender.counters.fallbacks).toBeGreaterThan(0);
+    expect(waited.completionNs).toBeGreaterThan(2 * RTT);
+    const chunkCount = Math.floor(BDP / 2);
+    const next = simulate({ ...common, chunkCount });
+    expect(readPlan(next.framesFromSender[0]!, chunkCount, Infinity)?.tailFirst).toBe(0);
   });
 
   test("a short message is all tail", () => {
