@@ -65,15 +65,22 @@ export class LossReports {
     this.estimate = estimate;
   }
 
-  /** A total from the peer, untrusted; one that makes no sense, or is older than what is known, is ignored. */
+  /**
+   * A total from the peer, untrusted; one that makes no sense, or is older than what is known, is ignored. Losses that
+   * the peer took back, as chunks were only late, are made up for by later ones.
+   */
   take(total: LossSample): void {
     const { known } = this;
     const chunks = total.chunks - known.chunks;
-    const lost = total.lost - known.lost;
-    if (total.chunks > this.chunkCount || chunks <= 0 || lost < 0 || lost > chunks) return;
+    const lost = Math.max(0, total.lost - known.lost);
+    if (total.chunks > this.chunkCount || chunks <= 0 || lost > chunks) return;
     // A run that goes on from the last report is one in both.
     const runs = Math.min(lost, Math.max(total.runs - known.runs, Math.min(lost, 1)));
     this.estimate.sample({ chunks, lost, runs });
-    this.known = total;
+    this.known = {
+      chunks: total.chunks,
+      lost: Math.max(total.lost, known.lost),
+      runs: Math.max(total.runs, known.runs),
+    };
   }
 }

@@ -120,6 +120,19 @@ describe("a record of losses", () => {
     ]);
   });
 
+  test("what was only late after all is taken back as far as it can be, and what follows counts", () => {
+    const taken: LossSample[] = [];
+    const reports = new LossReports(1000, { sample: (s: LossSample) => taken.push(s) } as never);
+    reports.take({ chunks: 500, lost: 5, runs: 5 });
+    reports.take({ chunks: 800, lost: 2, runs: 2 });
+    reports.take({ chunks: 1000, lost: 6, runs: 6 });
+    expect(taken).toEqual([
+      { chunks: 500, lost: 5, runs: 5 },
+      { chunks: 300, lost: 0, runs: 0 },
+      { chunks: 200, lost: 1, runs: 1 },
+    ]);
+  });
+
   test("whatever reports say, samples make sense", () => {
     const reported = fc.record({ chunks: u32, lost: u32, runs: u32 });
     const near = fc.nat({ max: 40 });
