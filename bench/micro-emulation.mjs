@@ -1,6 +1,6 @@
 // What crossing into native code costs, and how fast virtual time runs.
 import assert from "node:assert/strict";
-import { COLUMN, COLUMNS, runTrials } from "../dist/cli/emulate-trial.js";
+import { COLUMN, COLUMNS, runTrials } from "../dist/cli/emulate/trial.js";
 import { Context, EmulatedWorld, MemoryRegion, parseLink } from "../dist/sdk/index.js";
 
 const CALLS = 1000; // of a native function in one run

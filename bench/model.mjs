@@ -1,8 +1,8 @@
 // How fast the model draws messages: 1000 trials of the standard one on one core, and the whole grid of sizes and chunk
 // losses (SDR-RDMA, arXiv 2505.05366, figure 9) on two. Means are checked against the formulas' in the same run.
 import { mean, summarize } from "../dist/base/statistics.js";
-import { runJobs } from "../dist/cli/emulate-jobs.js";
-import { COLUMN, COLUMNS } from "../dist/cli/emulate-trial.js";
+import { runJobs } from "../dist/cli/emulate/jobs.js";
+import { COLUMN, COLUMNS } from "../dist/cli/emulate/trial.js";
 import { predict } from "../dist/model/predict.js";
 import { sampleTrials } from "../dist/model/sample.js";
 import { parseScheme } from "../dist/model/scheme.js";

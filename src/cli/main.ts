@@ -2,19 +2,19 @@
 /** The command line: commands, exit statuses (0 ok, 1 failed, 2 usage), errors as one line on stderr. */
 import { Command, CommanderError } from "commander";
 import { demoCommand } from "./demo.ts";
-import { emulateCommand } from "./emulate.ts";
-import { experimentCommand } from "./experiment.ts";
+import { emulateCommand } from "./emulate/emulate.ts";
+import { traceCommand } from "./emulate/trace.ts";
+import { experimentCommand } from "./experiment/experiment.ts";
+import { figuresCommand } from "./experiment/figures.ts";
 import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } from "./failure.ts";
-import { figuresCommand } from "./figures.ts";
-import { linksCommand } from "./links.ts";
 import { modelCommand } from "./model.ts";
+import { linksCommand } from "./path/links.ts";
+import { probeCommand } from "./path/probe.ts";
 import { planCommand } from "./plan.ts";
-import { probeCommand } from "./probe.ts";
-import { recvCommand } from "./recv.ts";
 import { reportCommand } from "./report.ts";
-import { sendCommand } from "./send.ts";
 import { printJson } from "./terminal.ts";
-import { traceCommand } from "./trace.ts";
+import { recvCommand } from "./transfer/recv.ts";
+import { sendCommand } from "./transfer/send.ts";
 import { version } from "./version.ts";
 
 const DEBUG_VARIABLE = "SDR_DEBUG";

@@ -4,10 +4,10 @@ import { ci95, mean } from "../base/statistics.ts";
 import { sampleCollective } from "../model/collectives.ts";
 import { predictionOfSamples } from "../model/sample.ts";
 import type { Prediction } from "../model/types.ts";
-import { runJobs } from "./emulate-jobs.ts";
-import { COLUMN, COLUMNS, type TrialSetting } from "./emulate-trial.ts";
+import { runJobs } from "./emulate/jobs.ts";
+import { type CollectiveShape, collectiveOf, type Task } from "./emulate/task.ts";
+import { COLUMN, COLUMNS, type TrialSetting } from "./emulate/trial.ts";
 import { Progress } from "./progress.ts";
-import { type CollectiveShape, collectiveOf, type Task } from "./task.ts";
 
 export interface Sampling {
   readonly setting: TrialSetting;

@@ -15,11 +15,11 @@ import { settingOf } from "../model/setting.ts";
 import type { Setting } from "../model/types.ts";
 import { parsePolicy } from "../reliability/registry.ts";
 import { type ModelResult, modelResult, modelTable } from "../report/model.ts";
-import type { TrialSetting } from "./emulate-trial.ts";
+import { type CollectiveShape, collectiveOf } from "./emulate/task.ts";
+import type { TrialSetting } from "./emulate/trial.ts";
 import { usage } from "./failure.ts";
 import { referenceNs, samplePolicies } from "./model-jobs.ts";
 import { collect, parseLinkOption, parseSizeWithin, parseWhole } from "./options.ts";
-import { type CollectiveShape, collectiveOf } from "./task.ts";
 import { interruptible, note, print, printJson } from "./terminal.ts";
 
 const SAMPLES_MAX = 10_000_000;

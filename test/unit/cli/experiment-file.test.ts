@@ -1,10 +1,10 @@
 /** What an experiment's file may say: the sweep that it makes, and what is refused where. */
 import { describe, expect, test } from "vitest";
 import { SdrError } from "../../../src/base/errors.ts";
-import { cellKey } from "../../../src/cli/experiment-cell.ts";
-import { parseExperiment } from "../../../src/cli/experiment-file.ts";
-import { packetLossOf } from "../../../src/cli/experiment-link.ts";
-import { YAML_LIMITS } from "../../../src/cli/experiment-yaml.ts";
+import { cellKey } from "../../../src/cli/experiment/cell.ts";
+import { parseExperiment } from "../../../src/cli/experiment/file.ts";
+import { packetLossOf } from "../../../src/cli/experiment/link.ts";
+import { YAML_LIMITS } from "../../../src/cli/experiment/yaml.ts";
 import { formatLink, meanLoss } from "../../../src/link/profile.ts";
 
 const BASE = ["link: rate 1gbit delay 1ms", "size: 64KiB", "policy: sr-rto", "trials: 2"];

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { SdrError } from "../../../src/base/errors.ts";
-import { trialSeed } from "../../../src/cli/emulate-trial.ts";
+import { trialSeed } from "../../../src/cli/emulate/trial.ts";
 import {
   errorLine,
   exitStatus,
@@ -12,10 +12,15 @@ import {
   UsageError,
   usage,
 } from "../../../src/cli/failure.ts";
-import { decodeNote, encodeNote, inFlight, segmentCount } from "../../../src/cli/file-protocol.ts";
-import { checkName, FileSink } from "../../../src/cli/file-sink.ts";
 import { parseEndpoint, parsePort } from "../../../src/cli/options.ts";
 import { progressLine, remainingMs } from "../../../src/cli/progress.ts";
+import {
+  decodeNote,
+  encodeNote,
+  inFlight,
+  segmentCount,
+} from "../../../src/cli/transfer/file-protocol.ts";
+import { checkName, FileSink } from "../../../src/cli/transfer/file-sink.ts";
 import { renderTable } from "../../../src/report/table.ts";
 import { cleanUp, scratch } from "./sdr.ts";
 

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { Random } from "../../../src/base/random.ts";
-import { type MeasureOptions, measure } from "../../../src/cli/probe-measure.ts";
+import { type MeasureOptions, measure } from "../../../src/cli/path/probe-measure.ts";
 import {
   answerBytes,
   decodeAnswer,
@@ -12,8 +12,8 @@ import {
   encodeOffer,
   PROBE_LIMITS,
   rounds,
-} from "../../../src/cli/probe-protocol.ts";
-import { type Probed, ProbeServer } from "../../../src/cli/probe-serve.ts";
+} from "../../../src/cli/path/probe-protocol.ts";
+import { type Probed, ProbeServer } from "../../../src/cli/path/probe-serve.ts";
 import { type LinkProfile, parseLink } from "../../../src/link/profile.ts";
 import { ChunkBitmap } from "../../../src/reliability/bitmap.ts";
 import { Context, connect, SdrError } from "../../../src/sdk/index.ts";

@@ -6,7 +6,7 @@
  */
 import { expect, test } from "vitest";
 import { mean, standardDeviation } from "../../../src/base/statistics.ts";
-import { COLUMN, COLUMNS, runTrials } from "../../../src/cli/emulate-trial.ts";
+import { COLUMN, COLUMNS, runTrials } from "../../../src/cli/emulate/trial.ts";
 import { parseLink } from "../../../src/link/profile.ts";
 import { predict } from "../../../src/model/predict.ts";
 import { parseScheme } from "../../../src/model/scheme.ts";
