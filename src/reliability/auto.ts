@@ -11,7 +11,7 @@ import { check } from "../base/errors.ts";
 import { type PathView, shapeFailure } from "../model/parity.ts";
 import { planShape, targetOf } from "../model/planner.ts";
 import { type HybridChoice, hybridPolicy } from "./hybrid.ts";
-import type { Policy, SessionParams } from "./policy.ts";
+import type { Policy } from "./policy.ts";
 
 const OBJECTIVE_DEFAULT = 0.999;
 const OBJECTIVE_MIN = 0.5;
@@ -20,28 +20,11 @@ const OBJECTIVE_MAX = 0.999_999;
 const OVERHEAD_MAX = 100;
 /** Where less parity is allowed than wanted: beyond it, it saves too few messages to be worth sending. */
 const TARGET_MOST = 0.9;
-/** Estimates closer than this are the same: planning takes longer than sending a short message. */
-const SAME_ESTIMATE = 0.03;
-/** Choices remembered. */
-const MEMORY_MAX = 64;
-
 export interface AutoOptions {
   /** The share of messages whose completion time is to be least: 0.5 to 0.999999, default 0.999. */
   readonly objective?: number;
   /** Most expected chunks sent over the message's own, less 1, as far as parity goes. Default: any. */
   readonly overhead?: number;
-}
-
-function viewOf({ path }: SessionParams, chunkNs: number): PathView {
-  const { probability, upper, burstChunks } = path.loss;
-  return { probability, upper, burstChunks, rttNs: path.rttMinNs, chunkNs };
-}
-
-/** The same for paths that are nearly the same. */
-function keyOf(chunkCount: number, view: PathView): string {
-  const step = (value: number) => Math.round(Math.log(value) / SAME_ESTIMATE);
-  const { probability, upper, burstChunks, rttNs, chunkNs } = view;
-  return [chunkCount, ...[probability, upper, burstChunks, rttNs, chunkNs].map(step)].join(" ");
 }
 
 /**
@@ -63,23 +46,15 @@ export function auto(options: AutoOptions = {}): Policy {
   const isLimited = overhead < OVERHEAD_MAX;
   const overheadMax = isLimited ? overhead : Infinity;
   const target = targetOf(objective);
-  const memory = new Map<string, HybridChoice>();
-  const choose = (params: SessionParams, chunkNs: number): HybridChoice => {
-    const view = viewOf(params, chunkNs);
-    const key = keyOf(params.chunkCount, view);
-    const known = memory.get(key);
-    if (known !== undefined) return known;
-    const planned = planShape(params.chunkCount, view, objective, overheadMax);
-    const failure = shapeFailure(params.chunkCount, view, planned);
-    const choice = {
+  const choose = (chunkCount: number, view: PathView): HybridChoice => {
+    const planned = planShape(chunkCount, view, objective, overheadMax);
+    const failure = shapeFailure(chunkCount, view, planned);
+    return {
       ...planned,
       parity: isLimited && failure > TARGET_MOST ? 0 : planned.parity,
       // Less parity than the objective asks for stays as little when the tail is sized again.
       target: Math.min(TARGET_MOST, Math.max(target, failure)),
     };
-    if (memory.size >= MEMORY_MAX) memory.clear();
-    memory.set(key, choice);
-    return choice;
   };
   const named = [
     ...(objective === OBJECTIVE_DEFAULT ? [] : [`objective=${objective}`]),

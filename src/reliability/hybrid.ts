@@ -21,7 +21,7 @@
  *  - Correctness needs none of that but ACKs and the PLAN repeated at the end: with all parity lost, data is resent.
  */
 import { check } from "../base/errors.ts";
-import { hybridParityChunks, hybridShape } from "../model/parity.ts";
+import { hybridParityChunks, hybridShape, type PathView } from "../model/parity.ts";
 import type { HybridShape } from "../model/types.ts";
 import { areBlocksPossible } from "./hybrid-frames.ts";
 import { HybridReceiver } from "./hybrid-receiver.ts";
@@ -48,8 +48,41 @@ export interface HybridChoice extends HybridShape {
 export interface HybridPolicyOptions {
   /** As in HybridOptions; checked by the caller. Sizes the tail's parity by what the head of a message showed. */
   readonly target: number;
-  /** For a message of 1 chunk or more, given what is known of its path. `chunkNs`: a chunk's injection, 0: unknown. */
-  choose(params: SessionParams, chunkNs: number): HybridChoice;
+  /**
+   * For a message of 1 chunk or more, given what is known of its path. What it says is kept, and not asked again for
+   * messages of as many chunks on a path that is nearly the same.
+   */
+  choose(chunkCount: number, view: PathView): HybridChoice;
+}
+
+/** Estimates closer than this are the same: choosing may take longer than sending a short message. */
+const SAME_ESTIMATE = 0.03;
+/** Choices remembered. */
+const MEMORY_MAX = 64;
+
+/** The same for paths that are nearly the same. */
+function keyOf(chunkCount: number, view: PathView): string {
+  const step = (value: number) => Math.round(Math.log(value) / SAME_ESTIMATE);
+  const { probability, upper, burstChunks, rttNs, chunkNs } = view;
+  return [chunkCount, ...[probability, upper, burstChunks, rttNs, chunkNs].map(step)].join(" ");
+}
+
+function remembering(choose: HybridPolicyOptions["choose"]): HybridPolicyOptions["choose"] {
+  const memory = new Map<string, HybridChoice>();
+  return (chunkCount, view) => {
+    const key = keyOf(chunkCount, view);
+    const known = memory.get(key);
+    if (known !== undefined) return known;
+    const choice = choose(chunkCount, view);
+    if (memory.size >= MEMORY_MAX) memory.clear();
+    memory.set(key, choice);
+    return choice;
+  };
+}
+
+function viewOf({ loss, rttMinNs }: PathEstimate, chunkNs: number): PathView {
+  const { probability, upper, burstChunks } = loss;
+  return { probability, upper, burstChunks, rttNs: rttMinNs, chunkNs };
 }
 
 function checkShape(shape: HybridShape, chunkCount: number): void {
@@ -69,13 +102,14 @@ function checkShape(shape: HybridShape, chunkCount: number): void {
  */
 export function hybridPolicy(name: string, options: HybridPolicyOptions): Policy {
   const paces = new WeakMap<PathEstimate, MeasuredPace>();
+  const choose = remembering((chunkCount, view) => options.choose(chunkCount, view));
   const createSender = (params: SessionParams): SendSession => {
     const { chunkCount, path } = params;
     let pace = paces.get(path);
     if (pace === undefined) paces.set(path, (pace = { chunkNs: 0 }));
     const empty: HybridChoice = { k: 1, rows: 1, parity: 0, interleave: 1 };
     const { target = options.target, ...shape } =
-      chunkCount === 0 ? empty : options.choose(params, new Pace(params, pace).chunkNs);
+      chunkCount === 0 ? empty : choose(chunkCount, viewOf(path, new Pace(params, pace).chunkNs));
     if (chunkCount > 0) checkShape(shape, chunkCount);
     return new HybridSender(params, shape, target, pace);
   };
@@ -98,11 +132,9 @@ export function hybrid(options: HybridOptions = {}): Policy {
     `target ${target} is out of range`,
     `the share of messages that may wait for a repair: give ${TARGET_MIN} to ${TARGET_MAX}`,
   );
-  const choose = (params: SessionParams, chunkNs: number) => {
-    const { probability, upper, burstChunks } = params.path.loss;
-    const view = { probability, upper, burstChunks, rttNs: params.path.rttMinNs, chunkNs };
-    return hybridShape(params.chunkCount, view, target);
-  };
   const name = target === TARGET_DEFAULT ? "hybrid" : `hybrid(target=${target})`;
-  return hybridPolicy(name, { target, choose });
+  return hybridPolicy(name, {
+    target,
+    choose: (chunkCount, view) => hybridShape(chunkCount, view, target),
+  });
 }

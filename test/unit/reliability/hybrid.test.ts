@@ -434,7 +434,7 @@ test("the counters add up, whatever happens", () => {
     const rows = random.int(1, 4);
     const shape = { k: random.int(2 * rows, 20), rows, interleave: random.int(1, 5) };
     const parity = random.int(0, rows);
-    const choose = ({ chunkCount }: SessionParams) => {
+    const choose = (chunkCount: number) => {
       // Half of the message's chunks is what there is room for; its last block counts as whole.
       const most = Math.floor(chunkCount / 2 / Math.ceil(chunkCount / shape.k));
       return { ...shape, rows: Math.min(rows, Math.max(1, most)), parity: Math.min(parity, most) };
