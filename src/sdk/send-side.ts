@@ -5,7 +5,7 @@
 import { assert, check, SdrError } from "../base/errors.ts";
 import { checkPolicyName } from "../reliability/codec.ts";
 import type { ControlFrame, CtsFrame, StartFrame } from "../reliability/frames.ts";
-import type { ChunkRange } from "../reliability/policy.ts";
+import type { ChunkRange, PathEstimate } from "../reliability/policy.ts";
 import { STATUS } from "../transport/native.ts";
 import { LIMITS } from "./attributes.ts";
 import { closeFrame, type End, pollFrames, remember, statusError, toSdrError } from "./end.ts";
@@ -25,9 +25,19 @@ const WORK_CHUNKS_MAX = 64;
 /** Messages not posted yet that the receiver may have given up; it is not told of more, and so repeats them. */
 const REFUSALS_MAX = 4096;
 const FAILURES_MAX = 4096;
-/** START is sent so often, this part of an RTT apart, or until heard of: nothing is acknowledged without it. */
-const START_COPIES = 3;
+/**
+ * START is sent several times, this part of an RTT apart, or until heard of: nothing is acknowledged without it. So often
+ * that the share of messages of which all copies are lost is no more than START_LOSS, as far as the path's loss is known.
+ */
+const START_COPIES_MIN = 3;
+const START_COPIES_MAX = 6;
+const START_LOSS = 1e-5;
 const START_SPACING_RTTS = 1 / 32;
+
+function startCopies({ loss }: PathEstimate): number {
+  const needed = Math.ceil(Math.log(START_LOSS) / Math.log(loss.probability));
+  return Math.min(Math.max(needed, START_COPIES_MIN), START_COPIES_MAX);
+}
 
 const GIVEN_UP = new SdrError("ABORTED", "the message was given up", "");
 
@@ -209,7 +219,8 @@ export class SendSide {
     const error = handle.handleCts(frame, nowNs);
     if (error !== undefined) this.abort(handle, error);
     else this.writeStart(handle);
-    if (handle.startsLeft === undefined) this.planStart(handle, START_COPIES - 1, nowNs);
+    if (handle.startsLeft === undefined)
+      this.planStart(handle, startCopies(this.end.path) - 1, nowNs);
   }
 
   private planStart(handle: SendHandle, copies: number, nowNs: number): void {
