@@ -3,13 +3,19 @@
  * at all is drawn before how strong they are, so that seeds differ in kind and not only in degree.
  */
 import { Random } from "../../src/base/random.ts";
-import { formatLink, type LinkProfile, parsePolicy } from "../../src/sdk/index.ts";
+import {
+  formatLink,
+  hybridPolicy,
+  type LinkProfile,
+  type Policy,
+  parsePolicy,
+} from "../../src/sdk/index.ts";
 
 export interface MessagePlan {
   readonly bytes: number;
   readonly seed: number;
   readonly immediate: number | undefined;
-  /** A policy's text, or "" for a one-shot send without one. */
+  /** A policy's text, as policyOf has it, or "" for a one-shot send without one. */
   readonly policy: string;
   /** Virtual time between the ends' posts of the message before and of this one. */
   readonly sendGapNs: number;
@@ -212,11 +218,7 @@ function drawMessage(random: Random, settings: MessageSettings, policy: string):
 
 /** An erasure code of any shape whose parity has room beside the largest message; undefined where none has. */
 function drawCode(random: Random, scenario: Scenario): string | undefined {
-  const { packetBytes, packetsPerChunk, split } = scenario;
-  const chunkBytes = packetBytes * packetsPerChunk;
-  const addressable = packetBytes * 2 ** split[1];
-  const chunks = Math.ceil(Math.min(MESSAGE_BYTES_MAX, addressable) / chunkBytes);
-  const room = Math.floor(addressable / chunkBytes) - chunks;
+  const { chunks, room } = chunksAndRoom(scenario);
   const kind = random.pick(["mds", "xor"]);
   const isUsual = random.chance(0.2);
   const k = isUsual ? 32 : wholeLog(random, 1, 64);
@@ -244,12 +246,17 @@ function withCodes(scenario: Scenario): Scenario {
   return { ...scenario, messages: [forward.map(recode), backward.map(recode)] };
 }
 
-/** The hybrid scheme or the policy that chooses, with room for their parity; undefined where there is none. */
-function drawHybrid(random: Random, scenario: Scenario): string | undefined {
-  const { packetBytes, packetsPerChunk, split } = scenario;
+/** Chunks of data and of parity that addresses are left for, in the longest message. */
+function chunksAndRoom({ packetBytes, packetsPerChunk, split }: Scenario) {
   const chunkBytes = packetBytes * packetsPerChunk;
   const addressable = packetBytes * 2 ** split[1];
   const chunks = Math.ceil(Math.min(MESSAGE_BYTES_MAX, addressable) / chunkBytes);
+  return { chunks, room: Math.floor(addressable / chunkBytes) - chunks };
+}
+
+/** The hybrid scheme or the policy that chooses, with room for their parity; undefined where there is none. */
+function drawHybrid(random: Random, scenario: Scenario): string | undefined {
+  const { chunks, room } = chunksAndRoom(scenario);
   const isUsual = random.chance(0.3);
   const drawn = (least: number, most: number) => logUniform(random, least, most).toPrecision(2);
   const text = random.pick([
@@ -258,19 +265,61 @@ function drawHybrid(random: Random, scenario: Scenario): string | undefined {
       ? "auto"
       : `auto(objective=${random.pick([0.5, 0.9, 0.999])},overhead=${drawn(1e-3, 2)})`,
   ]);
-  const room = Math.floor(addressable / chunkBytes) - chunks;
   const parity = parsePolicy(text).parityChunks?.(chunks) ?? 0;
   return parity <= room ? text : undefined;
 }
 
+/** The hybrid scheme with blocks so small that these messages have many, which take turns. */
+function drawBlocks(random: Random, scenario: Scenario): string | undefined {
+  const { chunks, room } = chunksAndRoom(scenario);
+  const rows = random.int(1, 12);
+  const shape = [random.int(BLOCKS_K_MIN, 24), rows, random.int(0, rows), random.int(1, 9)];
+  const text = `blocks(${shape.join(",")})`;
+  const parity = policyOf(text).parityChunks?.(chunks) ?? 0;
+  return parity <= room ? text : undefined;
+}
+
+/** Blocks of fewer chunks may have no room for a row. */
+const BLOCKS_K_MIN = 4;
+
+/** A policy from text as parsePolicy has it, or "blocks(k,rows,parity,interleave)": hybrid, of that shape if possible. */
+export function policyOf(text: string): Policy {
+  const numbers = /^blocks\((\d+),(\d+),(\d+),(\d+)\)$/.exec(text)?.slice(1).map(Number);
+  if (numbers === undefined) return parsePolicy(text);
+  const [k, rowsMost, parity, interleave] = numbers as [number, number, number, number];
+  const policy: Policy = hybridPolicy(text, {
+    target: 0.01,
+    choose: (chunkCount) => {
+      const room = policy.parityChunks?.(chunkCount) ?? 0;
+      const rows = Math.min(rowsMost, Math.floor(room / Math.ceil(chunkCount / k)));
+      return { k, rows, parity: Math.min(parity, rows), interleave };
+    },
+  });
+  return policy;
+}
+
 /** In a third of the scenarios most messages go by these; from a stream of their own, as for erasure codes. */
 function withHybrid(scenario: Scenario): Scenario {
-  const random = new Random(scenario.seed, "hybrid");
-  if (random.chance(2 / 3)) return scenario;
-  const shared = drawHybrid(random, scenario);
+  return withDrawn(scenario, "hybrid", 1 / 3, drawHybrid);
+}
+
+/** The same for a quarter of them. */
+function withBlocks(scenario: Scenario): Scenario {
+  return withDrawn(scenario, "blocks", 1 / 4, drawBlocks);
+}
+
+function withDrawn(
+  scenario: Scenario,
+  stream: string,
+  chance: number,
+  draw: (random: Random, scenario: Scenario) => string | undefined,
+): Scenario {
+  const random = new Random(scenario.seed, stream);
+  if (random.chance(1 - chance)) return scenario;
+  const shared = draw(random, scenario);
   const perMessage = random.chance(0.3);
   const change = (plan: MessagePlan): MessagePlan => {
-    const policy = perMessage ? drawHybrid(random, scenario) : shared;
+    const policy = perMessage ? draw(random, scenario) : shared;
     const isKept = plan.policy === "" || policy === undefined || random.chance(0.1);
     return isKept ? plan : { ...plan, policy };
   };
@@ -326,7 +375,7 @@ export function drawScenario(seed: number): Scenario {
       drawMessages(random.chance(0.5) ? 0 : random.int(1, MESSAGES_MAX)),
     ],
   });
-  return withHybrid(scenario);
+  return withBlocks(withHybrid(scenario));
 }
 
 /** A text of every setting, a line each; what a failure prints. */

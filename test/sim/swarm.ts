@@ -10,8 +10,8 @@ import {
   EmulatedWorld,
   type LinkProfile,
   MemoryRegion,
+  type Policy,
   parseLink,
-  parsePolicy,
   type QueuePair,
   type ReceiveHandle,
   type ReceiveReport,
@@ -21,7 +21,7 @@ import {
   type SendHandle,
   type WriteReport,
 } from "../../src/sdk/index.ts";
-import { MESSAGE_BYTES_MAX, type MessagePlan, type Scenario } from "./scenario.ts";
+import { MESSAGE_BYTES_MAX, type MessagePlan, policyOf, type Scenario } from "./scenario.ts";
 
 /** Time from the healing within which everything must have settled. */
 export const LIVENESS_NS = 60e9;
@@ -237,7 +237,7 @@ class Message {
     const { bytes, policy } = this.plan;
     const isSane =
       write.bytes === bytes &&
-      write.policy === parsePolicy(policy).name &&
+      write.policy === policyOf(policy).name &&
       Number.isInteger(write.chunksRetransmitted) &&
       Number.isInteger(write.completionNs) &&
       write.completionNs >= 0;
@@ -247,7 +247,7 @@ class Message {
   checkReceived(report: ReceiveReport): void {
     const { bytes, immediate } = this.plan;
     const { chunks, chunksRecovered, parityUsed, parityWasted } = report;
-    const parityMost = parsePolicy(this.plan.policy).parityChunks?.(chunks) ?? 0;
+    const parityMost = policyOf(this.plan.policy).parityChunks?.(chunks) ?? 0;
     const isSane =
       report.bytes === bytes &&
       report.immediate === immediate &&
@@ -265,6 +265,8 @@ class Direction {
   private readonly scenario: Scenario;
   private readonly sender: QueuePair;
   private readonly receiver: QueuePair;
+  /** Both ends' and all messages', by their texts: policies may remember what they saw of a path. */
+  private readonly policies: Map<string, Policy>;
   readonly messages: readonly Message[];
 
   constructor(
@@ -278,6 +280,9 @@ class Direction {
     this.scenario = scenario;
     this.sender = sender;
     this.receiver = receiver;
+    const texts = new Set(scenario.messages[way].map(({ policy }) => policy));
+    texts.delete("");
+    this.policies = new Map([...texts].map((text) => [text, policyOf(text)]));
     this.messages = scenario.messages[way].map(
       (plan, i) => new Message(plan, `message ${i} of direction ${way}`),
     );
@@ -321,7 +326,7 @@ class Direction {
       message.sending = await outcome(handle.injected.then(() => undefined));
       return;
     }
-    const policy = parsePolicy(plan.policy);
+    const policy = this.policies.get(plan.policy)!;
     const named = plan.isMismatched ? { ...policy, name: `x${policy.name}`.slice(0, 30) } : policy;
     const options = { ...(immediate === undefined ? {} : { immediate }), timeoutNs };
     const write = reliableWrite(this.sender, region, named, options);
@@ -344,7 +349,7 @@ class Direction {
     const [offset, bytes] = [GUARD_BYTES, message.receiveBytes];
     if (plan.policy === "") return this.receiveRaw(message, region);
     const { receiverTimeoutNs: timeoutNs } = plan;
-    const policy = parsePolicy(plan.policy);
+    const policy = this.policies.get(plan.policy)!;
     const receive = reliableReceive(this.receiver, region, policy, { offset, bytes, timeoutNs });
     this.clock.at(this.clock.nowNs + plan.receiverAbortNs, () => receive.abort());
     message.receiving = await outcome(receive);
@@ -378,7 +383,7 @@ class Direction {
 function parityChunksMax({ messages }: Scenario, chunkCount: number): number {
   const policies = new Set(messages.flat().map(({ policy }) => policy));
   policies.delete("");
-  const counts = [...policies].map((text) => parsePolicy(text).parityChunks?.(chunkCount) ?? 0);
+  const counts = [...policies].map((text) => policyOf(text).parityChunks?.(chunkCount) ?? 0);
   return Math.max(0, ...counts);
 }
 
