@@ -4,7 +4,8 @@ import { check, SdrError } from "../base/errors.ts";
 import { formatSize, formatTime, parseProbability } from "../base/units.ts";
 import { describeLink, formatLink, type LinkProfile } from "../link/profile.ts";
 import { reasonFor } from "../model/plan-text.ts";
-import { type Objective, type Plan, plan, SAME_TIME } from "../model/planner.ts";
+import { type Objective, type Plan, plan } from "../model/planner.ts";
+import { predict } from "../model/predict.ts";
 import { settingOf } from "../model/setting.ts";
 import type { Setting } from "../model/types.ts";
 import { planResult, planTable } from "../report/plan.ts";
@@ -17,6 +18,11 @@ const MESSAGE_BYTES_MAX = 2 ** 44;
 const CHUNK_BYTES_USUAL = 65_536;
 const CHUNK_BYTES_MIN = 4096;
 const CHUNK_BYTES_MAX = 2 ** 20;
+/**
+ * Another chunk size is taken only if it saves so much of the time: each chunk costs a policy a decision, about a
+ * microsecond, and what is gained by a thousandth on paper is lost there.
+ */
+const WORTH_OTHER_CHUNKS = 0.01;
 /** A link's text in the output; a longer one (a trace) is named as it was given. */
 const LINK_TEXT_MAX = 1000;
 const OBJECTIVES: Readonly<Record<string, Objective>> = { mean: "mean", p99: 0.99, "p99.9": 0.999 };
@@ -93,20 +99,30 @@ interface Found {
   readonly made: Plan;
 }
 
-/** The first chunk size, unless another is better by more than what counts as the same. */
+/**
+ * The first chunk size, unless another is better by more than what counts as the same. Sizes at which hardly a chunk
+ * arrives are left out. Errors: UNSUPPORTED when that leaves none.
+ */
 function search({ settings, objective, overheadMax }: Question): Found {
   let best: Found | undefined;
+  let refusal: unknown;
   for (const setting of settings) {
-    const made = plan({ setting, objective, overheadMax });
-    if (best === undefined || isBetter(made, best.made)) best = { setting, made };
+    try {
+      const made = plan({ setting, objective, overheadMax, judge: predict });
+      if (best === undefined || isBetter(made, best.made)) best = { setting, made };
+    } catch (error) {
+      if (!(error instanceof SdrError && error.code === "UNSUPPORTED")) throw error;
+      refusal ??= error;
+    }
   }
-  return best as Found;
+  if (best === undefined) throw refusal;
+  return best;
 }
 
 function isBetter(a: Plan, b: Plan): boolean {
   if (a.isWithinOverhead !== b.isWithinOverhead) return a.isWithinOverhead;
   if (!a.isWithinOverhead) return a.best.estimate.wireOverhead < b.best.estimate.wireOverhead;
-  return a.best.valueNs < b.best.valueNs * (1 - SAME_TIME);
+  return a.best.valueNs < b.best.valueNs * (1 - WORTH_OTHER_CHUNKS);
 }
 
 function run(options: object): void {

@@ -2,24 +2,9 @@
  * Whether a block of an erasure code can be recovered after so many sends of its data and so much of its parity (paper
  * section 5, appendix B). Chances of failure are sums of positive terms, so that they keep their digits however small.
  */
+import { binomials } from "./binomial.ts";
 import { incompleteAfter, packetsPerChunk, spellsOf } from "./loss.ts";
 import type { LossSpells, Setting } from "./types.ts";
-
-/** Probabilities of 0..count events of `probability` each. */
-export function binomials(count: number, probability: number): Float64Array {
-  const row = new Float64Array(count + 1);
-  if (probability <= 0) row[0] = 1;
-  else if (probability >= 1) row[count] = 1;
-  else {
-    const logs = { yes: Math.log(probability), no: Math.log1p(-probability) };
-    let logWays = 0;
-    for (let j = 0; j <= count; j++) {
-      row[j] = Math.exp(logWays + j * logs.yes + (count - j) * logs.no);
-      logWays += Math.log((count - j) / (j + 1));
-    }
-  }
-  return row;
-}
 
 /** Chances that no sum of others can make matter. */
 const NEGLIGIBLE = 1e-300;

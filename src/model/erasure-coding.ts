@@ -8,9 +8,11 @@
  * sender's covers), by the repair rounds that have come in by t. The order on the wire is D0 D1 P0 D2 P1 ... D(L-1)
  * P(L-2) P(L-1), so that only the last two blocks can wait for parity after the last data chunk.
  */
+import { binomials } from "./binomial.ts";
 import { type BlockFailure, BlockLoss, type BlockShape, parityOf } from "./block-loss.ts";
 import { type Completion, certainly, later, predictionOf } from "./completion.ts";
 import { spellsOf } from "./loss.ts";
+import { neverDone } from "./rounds.ts";
 import { CAVEATS, caveatOf, predictSelectiveRepeat } from "./selective-repeat.ts";
 import { fallbackNs, type MessageShape, messageShape } from "./timing.ts";
 import type { Prediction, Scheme, Setting } from "./types.ts";
@@ -23,12 +25,18 @@ const EPOCHS_MAX = 64;
 const ROUNDS_MAX = 400;
 /** Times are right to this. */
 const DIGITS_NS = 1e-3;
+const LAST_DIGITS = 1e-14;
 /** What no longer changes ln F. */
 const NEGLIGIBLE = 1e-17;
 /** The sender's word is given no more often than this. */
 const WORD_FLOOR_NS = 100_000;
 /** A repair waits behind so much data that is queued already, while there is any. */
 const QUEUE_AHEAD_NS = 40_000;
+
+/** ln of the probability that all of `count` succeed, of none too. */
+function logAll(count: number, logEach: number): number {
+  return count === 0 ? 0 : count * logEach;
+}
 
 /** Blocks of a message: all but the last have k data chunks. */
 interface Blocks {
@@ -94,11 +102,10 @@ class Coder {
     const { controlLoss } = this.setting;
     if (controlLoss === 0 || rounds === 0) return sure;
     let fails = 0;
-    let share = (1 - controlLoss) ** rounds;
-    for (let lost = 0; lost <= rounds; lost++) {
+    for (const [lost, share] of binomials(rounds, controlLoss).entries()) {
+      if (share === 0) continue;
       const { logSuccess } = this.loss.failure(block, rounds + 1 - lost, parity);
       fails += share * -Math.expm1(logSuccess);
-      share *= ((rounds - lost) / (lost + 1)) * (controlLoss / (1 - controlLoss));
     }
     return { logSuccess: Math.log1p(-Math.min(1, fails)), missing: sure.missing };
   }
@@ -112,17 +119,21 @@ class Coder {
   /** Time to inject what a round asks for, given that it asks for anything. */
   private askedNs(blocks: number, rounds: number): number {
     const { logSuccess, missing } = this.afterRounds(rounds);
-    const any = -Math.expm1(blocks * logSuccess);
+    const any = -Math.expm1(logAll(blocks, logSuccess));
     const chunks = any > 0 ? this.asked(blocks, rounds) / any : 0;
     return Math.max(chunks, missing > 0 ? 1 : 0) * this.shape.chunkNs;
   }
 
-  /** The rounds of so many blocks, the first of them injected at `fromNs`, while they change anything. */
+  /**
+   * The rounds of so many blocks, the first of them injected at `fromNs`, while they change anything.
+   * Errors: UNSUPPORTED when those are too many.
+   */
   epoch(blocks: number, fromNs: number): Epoch {
     const rounds: Repairs[] = [];
-    for (let askNs = fromNs; rounds.length < ROUNDS_MAX; askNs += this.roundNs) {
+    for (let askNs = fromNs; ; askNs += this.roundNs) {
       const round = rounds.length;
-      if (-this.afterRounds(round).logSuccess * blocks < NEGLIGIBLE) break;
+      if (-logAll(blocks, this.afterRounds(round).logSuccess) < NEGLIGIBLE) break;
+      if (round === ROUNDS_MAX) throw neverDone(`${this.shape.chunks} chunks`, ROUNDS_MAX);
       const toNs = askNs + this.askedNs(blocks, round);
       rounds.push({ fromNs: askNs, toNs, chunks: this.asked(blocks, round) });
     }
@@ -234,20 +245,19 @@ function stepsOf(coder: Coder, course: Course): Step[] {
   const steps: Step[] = [];
   for (const ns of [...times].sort((a, b) => a - b)) {
     if (ns < dataEndNs) continue;
-    const sent = Math.round((ns - dataEndNs) / Math.max(shape.chunkNs, 1e-9));
+    let sent = mWhole + mLast;
+    while (sent > 0 && dataEndNs + sent * shape.chunkNs > ns) sent--;
     let log = 0;
     for (const [i, epoch] of course.epochs.entries()) {
       const isFinal = i === course.epochs.length - 1;
       // The last whole block's parity comes after the last data chunk.
       const apart = isFinal && blocks.count > 1 ? Math.min(1, epoch.blocks) : 0;
       const after = done(epoch.rounds, ns);
-      log += (epoch.blocks - apart) * coder.afterRounds(after).logSuccess;
+      log += logAll(epoch.blocks - apart, coder.afterRounds(after).logSuccess);
       if (apart === 0) continue;
       const isIn = after > 0 || sent >= mWhole;
-      log +=
-        apart *
-        (isIn ? coder.afterRounds(after) : loss.failure(whole, 1, Math.min(sent, mWhole)))
-          .logSuccess;
+      const last = isIn ? coder.afterRounds(after) : loss.failure(whole, 1, Math.min(sent, mWhole));
+      log += logAll(apart, last.logSuccess);
     }
     const after = done(lastRounds, ns);
     log +=
@@ -272,7 +282,7 @@ function completionOfSteps(steps: readonly Step[]): Completion {
     cdf(ns: number): number {
       let log = -Infinity;
       for (const step of steps) {
-        if (step.ns > ns + DIGITS_NS) break;
+        if (step.ns > ns + Math.max(DIGITS_NS, LAST_DIGITS * ns)) break;
         log = Math.max(log, step.logCdf);
       }
       return Math.exp(log);
@@ -295,7 +305,7 @@ export function predictErasureCoding(
   const coder = new Coder(scheme, setting);
   const { blocks, shape } = coder;
   const logSuccess =
-    (blocks.count - 1) * coder.afterRounds(0).logSuccess +
+    logAll(blocks.count - 1, coder.afterRounds(0).logSuccess) +
     coder.loss.failure(blocks.last, 1, parityOf(blocks.last)).logSuccess;
   const fallbackProbability = -Math.expm1(logSuccess);
   const isBursty = spellsOf(loss) !== undefined;

@@ -3,17 +3,10 @@
  * details: repairs are spread evenly over the wire, blocks of an erasure code fail as bursts' runs fall on them, and
  * only the failures of the last RTT are waited for.
  */
+import { binomial, binomialAbove } from "./binomial.ts";
 import { estimateHybrid, pathViewOf } from "./hybrid.ts";
 import { incompleteAfter, logCompleteEach } from "./loss.ts";
-import {
-  binomial,
-  binomialAbove,
-  blockFailure,
-  blockFailures,
-  leastWhole,
-  type PathView,
-  type RunLoss,
-} from "./parity.ts";
+import { blockFailure, blockFailures, leastWhole, type PathView, type RunLoss } from "./parity.ts";
 import { repairDelaysNs } from "./selective-repeat.ts";
 import { fallbackNs, type MessageShape, messageShape } from "./timing.ts";
 import type { Scheme, Setting } from "./types.ts";
@@ -57,6 +50,17 @@ export class EstimateBasis {
       missing.push(share);
     }
     return missing[sends]!;
+  }
+
+  /** Expected sends of a chunk beyond the first: as often as it was incomplete before. */
+  repeats(): number {
+    let sum = 0;
+    for (let sends = 1; sends <= SENDS_MAX; sends++) {
+      const more = this.incompleteAfter(sends);
+      sum += more;
+      if (more <= NEGLIGIBLE * sum) break;
+    }
+    return sum;
   }
 }
 
@@ -113,22 +117,22 @@ function estimateRepeating(scheme: Repeating, basis: EstimateBasis): Estimate {
     let before = chunks;
     for (let sends = 1; sends <= logs.length && before > 0; sends++) {
       const beyond = sends === logs.length ? 0 : chunksAfter(waitNs, sends + 1);
-      log += (before - beyond) * logs[sends - 1]!;
+      if (before > beyond) log += (before - beyond) * logs[sends - 1]!;
       before = beyond;
     }
     return Math.exp(log);
   };
-  // Sends beyond the first: as often as a chunk was incomplete before.
-  let repeats = 0;
-  for (let sends = 1; sends <= logs.length; sends++) repeats += basis.incompleteAfter(sends);
+  const repeats = basis.repeats();
   const head = chunkNs > 0 ? Math.max(0, chunks - first / chunkNs) : 0;
   const leastNs = injectionNs + head * repeats * chunkNs + setting.rttNs;
   let waitNs = 0;
-  const stepNs = Math.max(1, later) / LOOKS;
-  for (let ns = stepNs / 2; ns < delayNs(logs.length + 1); ns += stepNs) {
-    const missed = 1 - through(ns);
-    waitNs += missed * stepNs;
-    if (missed < NEGLIGIBLE) break;
+  for (let sends = 1, missed = 1; sends <= logs.length && missed >= NEGLIGIBLE; sends++) {
+    const fromNs = delayNs(sends);
+    const stepNs = (delayNs(sends + 1) - fromNs) / LOOKS;
+    for (let look = 0; look < LOOKS && missed >= NEGLIGIBLE; look++) {
+      missed = 1 - through(fromNs + (look + 1 / 2) * stepNs);
+      waitNs += missed * stepNs;
+    }
   }
   const quantileNs = (q: number) => {
     if (through(0) >= q) return leastNs;
@@ -189,11 +193,12 @@ function estimateCoding(scheme: Coding, basis: EstimateBasis): Estimate {
   const failures = scheme.kind === "ec-mds" ? blockFailures(k, m, view) : undefined;
   const failure = failures?.[m] ?? codeFailure(scheme.kind, k, m, view);
   const once = basis.incompleteAfter(1);
-  // Data chunks of a block that parity did not save.
+  // Data chunks of a block that parity did not save, and sends of each until it is in.
   const missing = scheme.kind === "ec-mds" ? Math.max(m + 1, k * once) * (k / (k + m)) : 2;
+  const repairs = missing * (once > 0 ? basis.repeats() / once : 1);
   const blockNs = (k + m) * chunkNs;
   const open = blockNs > 0 ? Math.min(blocks, 1 + (OPEN_RTTS * rttNs) / blockNs) : blocks;
-  const hiddenNs = (blocks - open) * failure * missing * chunkNs;
+  const hiddenNs = (blocks - open) * failure * repairs * chunkNs;
   // Of the last two blocks parity comes behind the last data.
   const apart = Math.min(2, blocks);
   const leastNs = injectionNs + (blocks - apart) * m * chunkNs + hiddenNs + rttNs;
@@ -228,7 +233,7 @@ function estimateCoding(scheme: Coding, basis: EstimateBasis): Estimate {
     while (rounds < SENDS_MAX && after(rounds) < log) rounds++;
     return endNs + roundNs + (rounds - 1) * laterNs;
   };
-  const wireOverhead = (blocks * (m + failure * missing)) / chunks;
+  const wireOverhead = (blocks * (m + failure * repairs)) / chunks;
   const fallbackProbability = 0 - Math.expm1(blocks * logNone(failure));
   return { meanNs, wireOverhead, fallbackProbability, quantileNs };
 }

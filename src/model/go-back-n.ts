@@ -5,8 +5,10 @@
  * too: its report is taken for new, and the sender goes back once more. Nothing shows the last chunk's loss: that costs
  * an RTO.
  */
+import { binomials } from "./binomial.ts";
 import { type Completion, certainly, predictionOf } from "./completion.ts";
 import { incompleteAfter, spellsOf } from "./loss.ts";
+import { neverDone } from "./rounds.ts";
 import { CAVEATS, caveatOf } from "./selective-repeat.ts";
 import { type Atom, completionOfAtoms } from "./steps.ts";
 import { messageShape, timeoutNs } from "./timing.ts";
@@ -22,6 +24,8 @@ const COUNTED_MAX = 512;
 const NEGLIGIBLE = 1e-14;
 /** Timeouts in a row that are looked at. */
 const TIMEOUTS_MAX = 200;
+/** What more of them would make no difference to. */
+const PASSABLE = 1e-6;
 
 /** ln Gamma by Stirling's series, from where it is precise. */
 function logFactorial(n: number): number {
@@ -80,7 +84,8 @@ export function predictGoBackN(setting: Setting): Prediction {
   const probability = incompleteAfter(loss, packets, 1);
   if (chunks === 0) return predictionOf(certainly(rttNs), { wireOverhead: 0 });
   if (probability === 0) return predictionOf(certainly(injectionNs + rttNs), { wireOverhead: 0 });
-  const blind = chunkNs > 0 ? rttNs / chunkNs : Infinity;
+  if (probability ** TIMEOUTS_MAX > PASSABLE) throw neverDone("a chunk", TIMEOUTS_MAX);
+  const blind = chunkNs > 0 ? rttNs / chunkNs : chunks;
   const near = Math.min(FRESH_RTTS * blind, chunks);
   // Of the last chunk nothing shows, unless it is sent again anyway.
   const tailChance = probability * (1 - probability) ** Math.min(chunks - 1, blind);
@@ -109,7 +114,7 @@ export function predictGoBackN(setting: Setting): Prediction {
   // When a message ends soon after its last repair, it has been waited for already.
   const savedNs = chunks <= FRESH_RTTS * blind ? injectionNs / 2 : 0;
   for (const [times, chance] of timesBack(chunks - 1, probability, blind).entries())
-    for (const [more, part] of morePasses(times, again).entries())
+    for (const [more, part] of binomials(times, again).entries())
       for (let timeouts = 0; timeouts < TIMEOUTS_MAX; timeouts++) {
         const tail =
           timeouts === 0
@@ -164,18 +169,4 @@ function againChance(losses: {
   }
   const isNear = -Math.expm1(near * log);
   return 1 - (1 - isNear) * Math.exp(-probability * Math.max(0, reach - near) * isNear);
-}
-
-/** Chances of 0..times further passes. */
-function morePasses(times: number, chance: number): number[] {
-  let row = [1];
-  for (let i = 0; i < times; i++) {
-    const next = new Array<number>(row.length + 1).fill(0);
-    for (const [k, part] of row.entries()) {
-      next[k]! += part * (1 - chance);
-      next[k + 1]! += part * chance;
-    }
-    row = next;
-  }
-  return row;
 }

@@ -5,6 +5,7 @@
  * that the message is through when the unluckiest block has what it needs. One that parity did not save costs a round
  * trip; without parity, a round trip less what was injected behind it.
  */
+import { sendsPerChunk } from "./bounds.ts";
 import { predictionOf } from "./completion.ts";
 import { logComplete } from "./loss.ts";
 import {
@@ -24,6 +25,7 @@ export const REPAIR_FAILURE = 1e-3;
 const ROUNDS_MAX = 8;
 /** Times are right to this. */
 const DIGITS_NS = 1e-3;
+const LAST_DIGITS = 1e-14;
 
 const CAVEAT = "blocks are taken as independent, control frames as delivered";
 
@@ -146,9 +148,10 @@ class HybridTimes {
 
   cdf(ns: number): number {
     const sinceNs = ns - this.leastNs;
-    if (sinceNs < -DIGITS_NS) return 0;
+    const digitsNs = Math.max(DIGITS_NS, LAST_DIGITS * this.leastNs);
+    if (sinceNs < -digitsNs) return 0;
     // The last digit of a time must not decide whether a row that is due has come.
-    const rows = this.rowNs > 0 ? Math.floor((sinceNs + DIGITS_NS) / this.rowNs) : Infinity;
+    const rows = this.rowNs > 0 ? Math.floor((sinceNs + digitsNs) / this.rowNs) : Infinity;
     const late = this.failures.length - 1 - this.early;
     if (rows < late) return this.throughWithRows(Math.max(0, rows));
     return this.through(Math.max(0, sinceNs - this.rowsNs));
@@ -194,6 +197,7 @@ export function estimateHybrid(
  */
 export function predictHybrid(setting: Setting, shape: HybridShape): Prediction {
   checkSetting(setting);
+  sendsPerChunk(setting); // Says when there is no end to them.
   const { chunks, injectionNs } = messageShape(setting);
   return estimateHybrid({ chunks: Math.max(1, chunks), injectionNs }, pathViewOf(setting), shape);
 }

@@ -5,6 +5,7 @@
  * independent ones. Probabilities are carried as logarithms of success, so that 1e-12 and 1e12 chunks go together.
  */
 import { check } from "../base/errors.ts";
+import { binomials } from "./binomial.ts";
 import type { LossSpells, PacketLoss, Setting } from "./types.ts";
 
 /** So many sends of a chunk in bursts are computed; from there on each send helps as much as the last of them did. */
@@ -122,7 +123,7 @@ function missingInSpells(spells: LossSpells, sends: number, counts: readonly num
     (_, bad) => lossBad ** bad * lossGood ** (sends - bad),
   );
   const step = stepMatrix(enter, leave, sends);
-  let weights = binomialRow(sends, enter / (enter + leave));
+  let weights = binomials(sends, enter / (enter + leave));
   let missing = 0;
   let packet = 0;
   return counts.map((count) => {
@@ -138,25 +139,11 @@ function missingInSpells(spells: LossSpells, sends: number, counts: readonly num
   });
 }
 
-/** Probabilities of 0..count successes. */
-function binomialRow(count: number, probability: number): Float64Array {
-  let row = Float64Array.of(1);
-  for (let i = 0; i < count; i++) {
-    const next = new Float64Array(row.length + 1);
-    for (const [k, share] of row.entries()) {
-      next[k]! += share * (1 - probability);
-      next[k + 1]! += share * probability;
-    }
-    row = next;
-  }
-  return row;
-}
-
 /** From how many copies in a bad spell to how many: those that stay, and those that come in. */
 function stepMatrix(enter: number, leave: number, copies: number): Float64Array[] {
   return Array.from({ length: copies + 1 }, (_, from) => {
-    const stay = binomialRow(from, 1 - leave);
-    const come = binomialRow(copies - from, enter);
+    const stay = binomials(from, 1 - leave);
+    const come = binomials(copies - from, enter);
     const row = new Float64Array(copies + 1);
     for (const [a, share] of stay.entries())
       for (const [b, other] of come.entries()) row[a + b]! += share * other;

@@ -6,6 +6,7 @@
  * taken as independent events: their number in a block is binomial, their lengths are geometric. Without correlation
  * that is the binomial distribution of the paper's section 5, exactly.
  */
+import { BinomialTerms, binomial, binomialAbove, NEGLIGIBLE, TRIALS_MAX } from "./binomial.ts";
 import type { ChunkLossView, HybridShape } from "./types.ts";
 
 /** A path as parity sees it. */
@@ -41,68 +42,6 @@ const MEAN_TOLERANCE = 5e-4;
 export const REPAIR_RTTS = 1 + 1 / 32;
 /** Share of messages that wait for a repair below which one parity chunk more saves less than the one before. */
 const FEW = 0.1;
-/** Most chunks in one binomial. */
-const CHUNKS_MAX = 1024;
-/** What no longer adds to a sum. */
-const NEGLIGIBLE = 1e-17;
-/** Products of numbers smaller than this lose digits. */
-const TERM_MIN = 1e-280;
-
-const LOG_FACTORIAL = new Float64Array(CHUNKS_MAX + 1);
-for (let n = 2; n <= CHUNKS_MAX; n++) LOG_FACTORIAL[n] = LOG_FACTORIAL[n - 1]! + Math.log(n);
-
-/** Probability of `j` events in `n` trials. */
-export function binomial(n: number, j: number, probability: number): number {
-  if (probability <= 0) return j === 0 ? 1 : 0;
-  if (probability >= 1) return j === n ? 1 : 0;
-  const ways = LOG_FACTORIAL[n]! - LOG_FACTORIAL[j]! - LOG_FACTORIAL[n - j]!;
-  return Math.exp(ways + j * Math.log(probability) + (n - j) * Math.log1p(-probability));
-}
-
-/** binomial(n, j) for j = 0, 1, ..., each from the one before; from logarithms as long as those are too small. */
-class BinomialTerms {
-  private readonly n: number;
-  private readonly probability: number;
-  private readonly odds: number;
-  private j = 0;
-  private term: number;
-
-  /** 0 < probability < 1. */
-  constructor(n: number, probability: number) {
-    this.n = n;
-    this.probability = probability;
-    this.odds = probability / (1 - probability);
-    this.term = binomial(n, 0, probability);
-  }
-
-  /** 0 beyond n. */
-  next(): number {
-    const { n, j, term } = this;
-    if (j > n) return 0;
-    this.j++;
-    const ratio = ((n - j) / (j + 1)) * this.odds;
-    const isSmall = term < TERM_MIN && ratio > 1;
-    this.term = isSmall && j < n ? binomial(n, j + 1, this.probability) : term * ratio;
-    return term;
-  }
-}
-
-/** Probability of more than `most` events in `n` trials, 0 <= probability < 1. */
-export function binomialAbove(n: number, most: number, probability: number): number {
-  if (probability <= 0 || most >= n) return 0;
-  const odds = probability / (1 - probability);
-  let term = binomial(n, most + 1, probability);
-  let sum = 0;
-  for (let j = most + 1; j <= n; j++) {
-    sum += term;
-    if (j > n * probability && term < sum * NEGLIGIBLE) break;
-    term *= ((n - j) / (j + 1)) * odds;
-    // Far below the mean the first term may be too small for a number while the later ones are not.
-    if (term === 0) term = binomial(n, j + 1, probability);
-  }
-  return Math.min(1, sum);
-}
-
 /** How many times longer than by chance the runs are that fall on a block, when `interleave` blocks take turns. */
 export function runExcess({ probability, burstChunks }: RunLoss, interleave = 1): number {
   const correlation = 1 - 1 / Math.max(1, burstChunks * (1 - probability));
@@ -116,7 +55,7 @@ export function runExcess({ probability, burstChunks }: RunLoss, interleave = 1)
 export function blockFailure(k: number, parity: number, loss: RunLoss, interleave = 1): number {
   const { probability } = loss;
   const n = k + parity;
-  if (n > CHUNKS_MAX) throw new RangeError(`a block of ${n} chunks is above ${CHUNKS_MAX}`);
+  if (n > TRIALS_MAX) throw new RangeError(`a block of ${n} chunks is above ${TRIALS_MAX}`);
   if (probability <= 0 || k === 0) return 0;
   if (probability >= 1) return 1;
   const excess = runExcess(loss, interleave);
@@ -179,7 +118,7 @@ export function leastWhole(least: number, most: number, holds: (value: number) =
 export function repairRows(missing: number, view: ChunkLossView, target: number): number {
   if (missing <= 0) return 0;
   const loss = { probability: view.upper, burstChunks: view.burstChunks };
-  const most = Math.max(0, CHUNKS_MAX - missing);
+  const most = Math.max(0, TRIALS_MAX - missing);
   return missing + leastWhole(0, most, (more) => blockFailure(missing, more, loss) <= target);
 }
 

@@ -9,7 +9,7 @@ export function objectiveText(objective: Objective): string {
 }
 
 /** A share in per cent, to two digits that count. */
-export function percentText(share: number): string {
+function percentText(share: number): string {
   return `${Number((share * 100).toPrecision(2))} %`;
 }
 
@@ -20,21 +20,29 @@ function touched({ view }: Plan, { bytes, chunkBytes }: Setting): number {
   return -Math.expm1(runs * Math.log1p(-view.probability));
 }
 
+function parityText(count: number): string {
+  return count === 1 ? "1 parity chunk" : `${count} parity chunks`;
+}
+
 /** What makes the best scheme fast. */
 function strength(plan: Plan, setting: Setting): string {
   const { scheme, estimate } = plan.best;
   const { probability } = plan.view;
-  const saved = (failing: number) => `leave ${formatProbability(failing)} of messages to a repair`;
+  const saved = (parity: number, failing: number) =>
+    `${parity === 1 ? "leaves" : "leave"} ${formatProbability(failing)} of messages to a repair`;
   if (scheme.kind === "hybrid" && scheme.shape.parity > 0) {
     const { k, parity } = scheme.shape;
     return (
-      `at a chunk loss of ${formatProbability(probability)}, ${parity} parity chunks for every ${k} of the last ` +
-      `round trip's worth ${saved(estimate.fallbackProbability)}`
+      `at a chunk loss of ${formatProbability(probability)}, ${parityText(parity)} for every ${k} of the last ` +
+      `round trip's worth ${saved(parity, estimate.fallbackProbability)}`
     );
   }
   if (scheme.kind === "ec-mds" || scheme.kind === "ec-xor") {
-    const saving = `${scheme.m} parity chunks for every ${scheme.k} ${saved(estimate.fallbackProbability)}`;
-    return `at a chunk loss of ${formatProbability(probability)}, ${saving}`;
+    const { k, m } = scheme;
+    return (
+      `at a chunk loss of ${formatProbability(probability)}, ${parityText(m)} for every ${k} ` +
+      saved(m, estimate.fallbackProbability)
+    );
   }
   const lost = formatProbability(touched(plan, setting));
   return `it sends again only what is lost, and ${lost} of messages lose a chunk`;

@@ -30,15 +30,17 @@ export interface Question {
   readonly overheadMax?: number;
   /** Default: all. */
   readonly schemes?: readonly PlanScheme[];
+  /** What is said of each candidate. Default: estimate(), which is quick; predict() is slower and nearer. */
+  readonly judge?: (scheme: Scheme, setting: Setting) => Estimate;
 }
 
 export interface PlanEntry {
   readonly scheme: Scheme;
-  /** Near what predict() says of it. */
+  /** What the question's judge says of it. */
   readonly estimate: Estimate;
   /** The objective's value. */
   readonly valueNs: number;
-  /** The same over the bound, less 1. */
+  /** The same over the bound, less 1; 0 where the bound is none. */
   readonly overBound: number;
   readonly isWithinOverhead: boolean;
 }
@@ -77,7 +79,7 @@ export function targetOf(objective: Objective): number {
 }
 
 /** What the objective looks at. */
-export function objectiveNs(estimate: Estimate, objective: Objective): number {
+function objectiveNs(estimate: Estimate, objective: Objective): number {
   return objective === "mean" ? estimate.meanNs : estimate.quantileNs(objective);
 }
 
@@ -156,10 +158,11 @@ function candidates({ objective, overheadMax, schemes }: Question, basis: Estima
 
 /**
  * Empty messages are planned as one of a byte would be.
- * Errors: INVALID_ARGUMENT for an objective or overhead that cannot be, a setting that cannot be, and no scheme.
+ * Errors: INVALID_ARGUMENT for an objective or overhead that cannot be, a setting that cannot be, and no scheme;
+ * UNSUPPORTED for chunk loss as good as 1.
  */
 export function plan(question: Question): Plan {
-  const { objective, overheadMax = Infinity } = question;
+  const { objective, overheadMax = Infinity, judge } = question;
   const setting = { ...question.setting, bytes: Math.max(1, question.setting.bytes) };
   check(
     objective === "mean" || (objective > 0 && objective < 1),
@@ -171,14 +174,14 @@ export function plan(question: Question): Plan {
   const leastNs = boundNs(setting);
   const basis = new EstimateBasis(setting);
   const entries = candidates(question, basis).map((scheme): PlanEntry => {
-    const made = estimate(scheme, basis);
+    const made = judge?.(scheme, setting) ?? estimate(scheme, basis);
     const valueNs = objectiveNs(made, objective);
     const isWithinOverhead = made.wireOverhead <= overheadMax;
     return {
       scheme,
       estimate: made,
       valueNs,
-      overBound: valueNs / leastNs - 1,
+      overBound: leastNs > 0 ? valueNs / leastNs - 1 : 0,
       isWithinOverhead,
     };
   });

@@ -35,6 +35,15 @@ const LAST_DIGITS = 1e-14;
 /** Below this, e^x is 0. */
 const LOG_ZERO = -745;
 
+/** What takes more than so many sends is not worth a prediction. */
+export function neverDone(what: string, sends: number): SdrError {
+  return new SdrError(
+    "UNSUPPORTED",
+    `${what} would take more than ${sends} sends each`,
+    "loss is too near to 1: make chunks smaller, or choose another link",
+  );
+}
+
 /**
  * ln(1 - S(y)) for y = 1, 2, ... until `chunks` of them are complete as good as certainly.
  * Errors: UNSUPPORTED when that takes more than SENDS_MAX sends.
@@ -42,15 +51,12 @@ const LOG_ZERO = -745;
 export function logCompleteSeries(chunks: number, logComplete: (sends: number) => number) {
   const series: number[] = [];
   for (let sends = 1; sends <= SENDS_MAX; sends++) {
-    const log = logComplete(sends);
+    // What is never complete has no share either way; differences stay numbers.
+    const log = Math.max(LOG_ZERO, logComplete(sends));
     series.push(log);
     if (-log * chunks < NEGLIGIBLE) return series;
   }
-  throw new SdrError(
-    "UNSUPPORTED",
-    `${chunks} chunks would take more than ${SENDS_MAX} sends each`,
-    "chunk loss is too near to 1: make chunks smaller",
-  );
+  throw neverDone(`${chunks} chunks`, SENDS_MAX);
 }
 
 /** Chunks of a run whose step at `delayNs` after their injection is done by `ns`. */

@@ -3,6 +3,7 @@
  * X_i = i T + O (Y_i - 1), and the message at max X_i + RTT. By timeout O = RTO + T; by gaps about RTT: what our
  * policies take, from selective-repeat.ts and gap-detector.ts of the reliability layer.
  */
+import { binomials } from "./binomial.ts";
 import { certainly, later, predictionOf } from "./completion.ts";
 import { incompleteAfter, logCompleteEach, spellsOf } from "./loss.ts";
 import { completionOfRounds, logCompleteSeries, type Run } from "./rounds.ts";
@@ -18,6 +19,7 @@ const SETTLED = 1e-9;
 export const CAVEATS = {
   wire: "repairs compete with first sends for the wire: approximation",
   paper: "the paper's bound: repairs take no part of the wire",
+  asked: "when a loss is noticed is taken as an average",
   bursts: "runs of losses reach neighbouring chunks: approximation",
   control: "loss of control frames: first-order approximation",
 } as const;
@@ -47,12 +49,8 @@ export function repairDelaysNs(scheme: SelectiveRepeat, { chunkNs }: MessageShap
 function withLostAsks(logAfter: (sends: number) => number, sends: number, askLoss: number): number {
   if (askLoss === 0 || sends <= 1) return logAfter(sends);
   let missing = 0;
-  let share = (1 - askLoss) ** (sends - 1);
-  for (let lost = 0; lost < sends; lost++) {
-    missing += share * -Math.expm1(logAfter(sends - lost));
-    share *= ((sends - 1 - lost) / (lost + 1)) * (askLoss / (1 - askLoss));
-    if (share < 1e-300) break;
-  }
+  for (const [lost, share] of binomials(sends - 1, askLoss).entries())
+    if (share > 0) missing += share * -Math.expm1(logAfter(sends - lost));
   return Math.log1p(-Math.min(1, missing));
 }
 
@@ -109,10 +107,14 @@ export function predictSelectiveRepeat(
   if (chunks === 0) return predictionOf(certainly(rttNs), { wireOverhead: 0 });
   const delays = repairDelaysNs(scheme, shape, rttNs);
   const askLoss = scheme.kind === "sr-nack" ? controlLoss : 0;
-  const after = (count: number) => (sends: number) =>
-    withLostAsks((y) => logCompleteEach(loss, count, y), sends, askLoss);
+  const after = (count: number) => {
+    const known: number[] = [];
+    const logAfter = (sends: number) => (known[sends] ??= logCompleteEach(loss, count, sends));
+    return (sends: number) => withLostAsks(logAfter, sends, askLoss);
+  };
   const logs = logCompleteSeries(chunks, after(packets));
-  const lastLogs = logs.map((_, index) => after(lastPackets)(index + 1));
+  const afterLast = after(lastPackets);
+  const lastLogs = logs.map((_, index) => afterLast(index + 1));
   const delaysNs = logs.map((_, index) =>
     index === 0 ? 0 : delays.first + (index - 1) * delays.later,
   );
@@ -129,6 +131,7 @@ export function predictSelectiveRepeat(
   const caveat = caveatOf(
     isLong && (isShared ? CAVEATS.wire : CAVEATS.paper),
     spellsOf(loss) !== undefined && CAVEATS.bursts,
+    scheme.kind === "sr-nack" && loss.probability > 0 && options.paper !== true && CAVEATS.asked,
     controlLoss > 0 && CAVEATS.control,
   );
   const wireOverhead = repeats(setting, shape);
