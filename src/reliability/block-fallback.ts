@@ -7,14 +7,12 @@
 import type { Frontier, LossDetector } from "./acknowledger.ts";
 import { AskList } from "./ask-list.ts";
 import type { ChunkBitmap } from "./bitmap.ts";
+import { BlockAsks } from "./block-asks.ts";
 import type { BlockDecoder } from "./block-decoder.ts";
 import type { BlockLayout } from "./block-layout.ts";
 import type { NackFrame } from "./frames.ts";
 import { askAgainFloorNs } from "./gap-detector.ts";
 import type { SessionParams } from "./policy.ts";
-import { SILENT_DOUBLINGS_MAX, SILENT_ROUNDS } from "./retransmission-guard.ts";
-
-const NEVER = -Infinity;
 
 export class BlockFallback implements LossDetector {
   private readonly params: SessionParams;
@@ -26,11 +24,7 @@ export class BlockFallback implements LossDetector {
   private sentChunks = 0;
   private dueChunks = 0;
   private raiseAtNs = Infinity;
-  /** When each block was asked for last. */
-  private readonly askedNs: Float64Array;
-  /** Rounds of asking in a row that brought nothing. */
-  private rounds = 0;
-  private roundNs = -Infinity;
+  private readonly blockAsks: BlockAsks;
   private dueNs = Infinity;
 
   constructor(params: SessionParams, beta: number, layout: BlockLayout, decoder: BlockDecoder) {
@@ -39,18 +33,12 @@ export class BlockFallback implements LossDetector {
     this.layout = layout;
     this.decoder = decoder;
     this.asks = new AskList(params.frameBytesMax);
-    this.askedNs = new Float64Array(layout.blockCount).fill(NEVER);
+    this.blockAsks = new BlockAsks(params, layout.blockCount, decoder);
   }
 
   /** Time for what is on its way to come in, whatever the order. */
   private get waitNs(): number {
     return Math.max(Math.ceil(this.params.path.rttNs * this.beta), askAgainFloorNs(this.params));
-  }
-
-  /** A repair takes a round trip. Asked for ever more rarely when nothing at all comes. */
-  private get askAgainNs(): number {
-    const doublings = Math.min(Math.max(0, this.rounds - SILENT_ROUNDS), SILENT_DOUBLINGS_MAX);
-    return (Math.ceil(this.params.path.rttNs) + this.waitNs) * 2 ** doublings;
   }
 
   /** The sender's word, checked by the caller: data chunks injected, with the parity of whole blocks among them. */
@@ -81,35 +69,9 @@ export class BlockFallback implements LossDetector {
       this.dueChunks = this.sentChunks;
       this.raiseAtNs = Infinity;
     }
-    this.dueNs = Math.min(this.raiseAtNs, this.askDue(nowNs));
-  }
-
-  /** Asks for what is due; returns when to look again. */
-  private askDue(nowNs: number): number {
-    const { decoder, layout, waitNs } = this;
-    if (decoder.newsNs > this.roundNs) this.rounds = 0;
-    const { askAgainNs } = this;
-    const end = Math.ceil(this.dueChunks / layout.code.k);
-    let asked = false;
-    let dueNs = Infinity;
-    for (let block = decoder.firstOpen; block < end; block++) {
-      if (!decoder.isStuck(block)) continue;
-      const beforeNs = this.askedNs[block] as number;
-      // While blocks that are due still come in, those not seen yet may be behind them in a queue.
-      const atNs = beforeNs === NEVER ? decoder.newsNs + waitNs : beforeNs + askAgainNs;
-      if (atNs > nowNs) dueNs = Math.min(dueNs, atNs);
-      else if (this.ask(block)) {
-        if (beforeNs === NEVER) decoder.counters.fallbacks++;
-        this.askedNs[block] = nowNs;
-        asked = true;
-        dueNs = Math.min(dueNs, nowNs + askAgainNs);
-      }
-    }
-    if (asked) {
-      this.rounds++;
-      this.roundNs = nowNs;
-    }
-    return dueNs;
+    const end = Math.ceil(this.dueChunks / this.layout.code.k);
+    const againNs = this.blockAsks.askDue(end, this.waitNs, nowNs, (block) => this.ask(block));
+    this.dueNs = Math.min(this.raiseAtNs, againNs);
   }
 
   /** False when none of the block's chunks that are due is missing. */

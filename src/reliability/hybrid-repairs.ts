@@ -6,6 +6,7 @@
 import type { Frontier, LossDetector } from "./acknowledger.ts";
 import { AskList } from "./ask-list.ts";
 import type { ChunkBitmap } from "./bitmap.ts";
+import { BlockAsks } from "./block-asks.ts";
 import type { BlockDecoder } from "./block-decoder.ts";
 import type { BlockLayout } from "./block-layout.ts";
 import type { NackFrame } from "./frames.ts";
@@ -13,8 +14,13 @@ import { askAgainFloorNs, GapDetector } from "./gap-detector.ts";
 import type { Need } from "./hybrid-frames.ts";
 import type { LossWatch } from "./loss-watch.ts";
 import type { SessionParams } from "./policy.ts";
-import { SILENT_DOUBLINGS_MAX, SILENT_ROUNDS } from "./retransmission-guard.ts";
 import { REORDER_RTTS_DEFAULT } from "./selective-repeat.ts";
+
+interface Blocks {
+  readonly layout: BlockLayout;
+  readonly decoder: BlockDecoder;
+  readonly asks: BlockAsks;
+}
 
 const NEVER = -Infinity;
 
@@ -25,17 +31,12 @@ export class HybridRepairs implements LossDetector {
   private readonly losses: LossWatch;
   private readonly detector: GapDetector;
   private readonly asks: AskList;
-  private layout: BlockLayout | undefined;
-  private decoder: BlockDecoder | undefined;
-  /** When each block was asked for last. */
-  private askedNs = new Float64Array(0);
+  /** How the message falls into blocks, once that is known. */
+  private blocks: Blocks | undefined;
   private tailFirst = Infinity;
   /** What the sender says is injected; chunks below are looked at when their time is up. */
   private sentChunks = 0;
   private stallAskedNs = NEVER;
-  /** Rounds of asking in a row that brought nothing. */
-  private rounds = 0;
-  private roundNs = NEVER;
   private dueNs = Infinity;
 
   constructor(params: SessionParams, losses: LossWatch) {
@@ -53,9 +54,8 @@ export class HybridRepairs implements LossDetector {
 
   /** How the message falls into blocks is known now. */
   begin(layout: BlockLayout, decoder: BlockDecoder): void {
-    this.layout = layout;
-    this.decoder = decoder;
-    this.askedNs = new Float64Array(layout.blockCount).fill(NEVER);
+    const asks = new BlockAsks(this.params, layout.blockCount, decoder);
+    this.blocks = { layout, decoder, asks };
   }
 
   /** Of chunks from here on, gaps are parity's. */
@@ -72,10 +72,9 @@ export class HybridRepairs implements LossDetector {
     return Math.max(this.detector.windowNs, askAgainFloorNs(this.params));
   }
 
-  /** A repair takes a round trip. Asked for ever more rarely when nothing at all comes. */
-  private get askAgainNs(): number {
-    const doublings = Math.min(Math.max(0, this.rounds - SILENT_ROUNDS), SILENT_DOUBLINGS_MAX);
-    return (Math.ceil(this.params.path.rttNs) + this.waitNs) * 2 ** doublings;
+  /** A stall is asked about again when a repair should have come. */
+  private get stallAgainNs(): number {
+    return Math.ceil(this.params.path.rttNs) + this.waitNs;
   }
 
   /** The sender's word, checked by the caller: data chunks injected, and if that is all of them, parity too. */
@@ -83,12 +82,13 @@ export class HybridRepairs implements LossDetector {
     const { chunkCount } = this.params;
     const isNews = chunks > this.sentChunks;
     if (chunks === 0 || this.sentChunks === chunkCount) return;
-    if (!isNews && nowNs < this.stallAskedNs + this.askAgainNs) return;
+    if (!isNews && nowNs < this.stallAskedNs + this.stallAgainNs) return;
     this.sentChunks = Math.max(this.sentChunks, chunks);
     if (this.sentChunks === chunkCount) {
       // From now on it is blocks that are asked for.
       this.detector.asksBelow = 0;
-      if (this.decoder !== undefined) this.decoder.newsEndBlock = this.askedNs.length;
+      if (this.blocks !== undefined)
+        this.blocks.decoder.newsEndBlock = this.blocks.layout.blockCount;
     }
     this.dueNs = Math.min(this.dueNs, nowNs + this.waitNs);
   }
@@ -130,47 +130,27 @@ export class HybridRepairs implements LossDetector {
 
   /** Asks for what is due; returns when to look again. */
   private askForBlocks(nowNs: number): number {
-    const { askedNs, decoder, waitNs } = this;
-    if (decoder === undefined) return Infinity;
-    decoder.look(nowNs);
-    if (decoder.newsNs > this.roundNs) this.rounds = 0;
-    const { askAgainNs } = this;
-    let asked = false;
-    let dueNs = Infinity;
-    for (let block = decoder.firstOpen; block < askedNs.length; block++) {
-      if (!decoder.isStuck(block)) continue;
-      const beforeNs = askedNs[block] as number;
-      // While anything still comes in, what is missing may be behind it in a queue.
-      const atNs = beforeNs === NEVER ? decoder.newsNs + waitNs : beforeNs + askAgainNs;
-      if (atNs > nowNs) dueNs = Math.min(dueNs, atNs);
-      else {
-        if (beforeNs === NEVER) decoder.counters.fallbacks++;
-        this.askForBlock(block, decoder);
-        askedNs[block] = nowNs;
-        asked = true;
-        dueNs = Math.min(dueNs, nowNs + askAgainNs);
-      }
-    }
-    if (asked) {
-      this.rounds++;
-      this.roundNs = nowNs;
-    }
-    return dueNs;
+    const { blocks } = this;
+    if (blocks === undefined) return Infinity;
+    blocks.decoder.look(nowNs);
+    const end = blocks.layout.blockCount;
+    return blocks.asks.askDue(end, this.waitNs, nowNs, (block) => this.askForBlock(block, blocks));
   }
 
   /** More chunks of any kind; its own, when a decode failed with enough. */
-  private askForBlock(block: number, decoder: BlockDecoder): void {
+  private askForBlock(block: number, { layout, decoder }: Blocks): boolean {
     const chunks = decoder.lacking(block);
     if (chunks > 0) this.needs.push({ block, chunks });
-    for (const chunk of this.layout?.chunksOf(block) ?? []) {
+    for (const chunk of layout.chunksOf(block)) {
       if (!decoder.isMissing(chunk)) continue;
       if (chunks > 0) this.losses.mark(chunk);
       else this.askForChunk(chunk);
     }
+    return true;
   }
 
   isRecovered(chunk: number): boolean {
-    return this.decoder?.isRecovered(chunk) === true;
+    return this.blocks?.decoder.isRecovered(chunk) === true;
   }
 
   pollNack(): NackFrame | undefined {
