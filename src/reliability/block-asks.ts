@@ -23,15 +23,15 @@ export class BlockAsks {
     this.askedNs = new Float64Array(blockCount).fill(NEVER);
   }
 
-  /** A repair takes a round trip, and then what is on its way comes in within `waitNs`, whatever the order. */
+  /** From one asking to the next: a repair takes a round trip, and what is then on its way up to `waitNs`. */
   private againNs(waitNs: number): number {
     const doublings = Math.min(Math.max(0, this.rounds - SILENT_ROUNDS), SILENT_DOUBLINGS_MAX);
     return (Math.ceil(this.params.path.rttNs) + waitNs) * 2 ** doublings;
   }
 
   /**
-   * Calls `ask` for each block below `end` that is due; it says whether there was anything to ask for. The decoder is up
-   * to date. Returns when to look again, after `nowNs`.
+   * Calls `ask` for each block below `end` that is due; it says whether there was anything to ask for. The decoder is
+   * up to date. Returns when to look again, after `nowNs`.
    */
   askDue(end: number, waitNs: number, nowNs: number, ask: (block: number) => boolean): number {
     const { askedNs, decoder } = this;

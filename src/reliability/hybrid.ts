@@ -30,9 +30,9 @@ import { type MeasuredPace, Pace } from "./hybrid-tail.ts";
 import type { PathEstimate, Policy, SendSession, SessionParams } from "./policy.ts";
 
 /** The share of messages that may wait for a repair after everything is injected. */
-export const TARGET_DEFAULT = 1e-4;
-export const TARGET_MIN = 1e-9;
-export const TARGET_MAX = 0.5;
+const TARGET_DEFAULT = 1e-4;
+const TARGET_MIN = 1e-9;
+const TARGET_MAX = 0.5;
 
 export interface HybridOptions {
   /** Most of all messages, as a share, that parity may fail to save; 1e-9 to 0.5, default 1e-4. */

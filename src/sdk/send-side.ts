@@ -26,8 +26,9 @@ const WORK_CHUNKS_MAX = 64;
 const REFUSALS_MAX = 4096;
 const FAILURES_MAX = 4096;
 /**
- * START is sent several times, this part of an RTT apart, or until heard of: nothing is acknowledged without it. So often
- * that the share of messages of which all copies are lost is no more than START_LOSS, as far as the path's loss is known.
+ * START is sent several times, this part of an RTT apart, or until heard of: nothing is acknowledged without it. So
+ * often that the share of messages of which all copies are lost is no more than START_LOSS, as far as the path's loss
+ * is known.
  */
 const START_COPIES_MIN = 3;
 const START_COPIES_MAX = 6;

@@ -282,7 +282,7 @@ function drawBlocks(random: Random, scenario: Scenario): string | undefined {
 /** Blocks of fewer chunks may have no room for a row. */
 const BLOCKS_K_MIN = 4;
 
-/** A policy from text as parsePolicy has it, or "blocks(k,rows,parity,interleave)": hybrid, of that shape if possible. */
+/** A policy from text as parsePolicy has it, or "blocks(k,rows,parity,interleave)": hybrid, of about that shape. */
 export function policyOf(text: string): Policy {
   const numbers = /^blocks\((\d+),(\d+),(\d+),(\d+)\)$/.exec(text)?.slice(1).map(Number);
   if (numbers === undefined) return parsePolicy(text);
