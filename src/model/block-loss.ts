@@ -58,12 +58,13 @@ export class BlockLoss {
   /** P, of a whole chunk sent once. */
   readonly probability: number;
 
-  constructor(setting: Setting) {
+  /** `packets`: of a chunk. */
+  constructor(setting: Setting, packets = packetsPerChunk(setting)) {
     this.setting = setting;
-    this.packets = packetsPerChunk(setting);
+    this.packets = packets;
     const spells = spellsOf(setting.loss);
-    this.chain = spells === undefined ? undefined : chunkChain(spells, this.packets);
-    this.probability = incompleteAfter(setting.loss, this.packets, 1);
+    this.chain = spells === undefined ? undefined : chunkChain(spells, packets);
+    this.probability = incompleteAfter(setting.loss, packets, 1);
   }
 
   /** S(y). */

@@ -83,7 +83,8 @@ class Coder {
     this.setting = setting;
     this.shape = messageShape(setting);
     this.blocks = blocksOf(scheme, this.shape.chunks);
-    this.loss = new BlockLoss(setting);
+    const { chunks, packets, lastPackets } = this.shape;
+    this.loss = new BlockLoss(setting, chunks === 1 ? lastPackets : packets);
     this.roundNs = fallbackNs(scheme.beta, setting.rttNs);
   }
 

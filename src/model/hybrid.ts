@@ -6,7 +6,7 @@
  * trip; without parity, a round trip less what was injected behind it.
  */
 import { sendsPerChunk } from "./bounds.ts";
-import { predictionOf } from "./completion.ts";
+import { certainly, predictionOf } from "./completion.ts";
 import { logComplete } from "./loss.ts";
 import {
   blockFailures,
@@ -192,12 +192,13 @@ export function estimateHybrid(
 }
 
 /**
- * Completion of a message of at least one chunk by the hybrid scheme with this shape. Errors: INVALID_ARGUMENT for a
+ * Completion of a message by the hybrid scheme with this shape. Errors: INVALID_ARGUMENT for a
  * setting that cannot be.
  */
 export function predictHybrid(setting: Setting, shape: HybridShape): Prediction {
   checkSetting(setting);
   sendsPerChunk(setting); // Says when there is no end to them.
   const { chunks, injectionNs } = messageShape(setting);
-  return estimateHybrid({ chunks: Math.max(1, chunks), injectionNs }, pathViewOf(setting), shape);
+  if (chunks === 0) return predictionOf(certainly(setting.rttNs), { wireOverhead: 0 });
+  return estimateHybrid({ chunks, injectionNs }, pathViewOf(setting), shape);
 }

@@ -63,14 +63,15 @@ function sharedRuns(
   periodNs: number,
   logs: readonly number[],
 ): Omit<Run, "logComplete">[] {
-  const { chunks, chunkNs } = shape;
+  const { chunkNs, lastNs } = shape;
   const missing = [1, ...logs.map((log) => -Math.expm1(log))];
   const shares: number[] = [];
   const runs: Omit<Run, "logComplete">[] = [];
-  let left = chunks;
+  let left = shape.chunks - 1;
   let fromNs = 0;
+  let share = 1;
   for (let period = 0; left > 0; period++) {
-    let share = 1;
+    share = 1;
     for (let y = 1; y <= period && y < missing.length; y++)
       share -= (shares[period - y] as number) * (missing[y] as number);
     const steady = 1 / missing.reduce((sum, part) => sum + part, 0);
@@ -78,17 +79,22 @@ function sharedRuns(
     share = Math.max(isSettled ? steady : share, 1e-9);
     shares.push(share);
     const stepNs = chunkNs / share;
-    const room = isSettled ? left : Math.min(left, Math.max(0, Math.round(periodNs / stepNs)));
+    const untilNs = (period + 1) * periodNs;
+    const fit = isSettled ? left : Math.floor((untilNs - fromNs) / stepNs);
+    const room = Math.min(left, Math.max(0, fit));
     if (room > 0) runs.push({ firstNs: fromNs + stepNs, stepNs, count: room });
     left -= room;
-    fromNs += isSettled ? room * stepNs : periodNs;
+    // What is left of a period goes to a chunk that ends in the next.
+    fromNs += room * stepNs;
   }
+  runs.push({ firstNs: fromNs + lastNs / share, stepNs: 0, count: 1 });
   return runs;
 }
 
 /** Of whole messages: all chunks first, the last of them short perhaps. */
-function evenRuns({ chunks, chunkNs }: MessageShape): Omit<Run, "logComplete">[] {
-  return chunks > 1 ? [{ firstNs: chunkNs, stepNs: chunkNs, count: chunks - 1 }] : [];
+function evenRuns({ chunks, chunkNs, injectionNs }: MessageShape): Omit<Run, "logComplete">[] {
+  const last = { firstNs: injectionNs, stepNs: 0, count: 1 };
+  return chunks > 1 ? [{ firstNs: chunkNs, stepNs: chunkNs, count: chunks - 1 }, last] : [last];
 }
 
 export interface SelectiveRepeatOptions {
@@ -121,12 +127,10 @@ export function predictSelectiveRepeat(
   const isLong = injectionNs > delays.first && loss.probability > 0;
   const isShared = isLong && options.paper !== true;
   const shared = isShared ? sharedRuns(shape, delays.first, logs) : [];
-  const runs = isShared
-    ? shared.map((run) => ({ ...run, logComplete: logs }))
-    : [
-        ...evenRuns(shape).map((run) => ({ ...run, logComplete: logs })),
-        { firstNs: injectionNs, stepNs: 0, count: 1, logComplete: lastLogs },
-      ];
+  const runs = (isShared ? shared : evenRuns(shape)).map((run) => ({
+    ...run,
+    logComplete: run.stepNs === 0 ? lastLogs : logs,
+  }));
   const completion = completionOfRounds({ runs, delaysNs });
   const caveat = caveatOf(
     isLong && (isShared ? CAVEATS.wire : CAVEATS.paper),

@@ -92,6 +92,25 @@ test("a chunk of a message's only packets is as likely as those are to be lost",
   expect(boundNs(setting)).toBeCloseTo((4096 * 8) / 400 / 0.8, 6);
 });
 
+test("repairs that share the wire do not put off those that are not needed", () => {
+  const few = { bytes: 139_263, chunkBytes: 69_632, rateBps: 1e9, rttNs: 1000 };
+  const setting = { ...USUAL, ...few, loss: { probability: 1e-9 } };
+  const idealNs = (few.bytes * 8e9) / few.rateBps + few.rttNs;
+  for (const policy of ["sr-rto", "sr-nack"])
+    expect(predict(parseScheme(policy), setting).meanNs / idealNs).toBeCloseTo(1, 4);
+});
+
+test("a short message is as likely as its few packets to need a repair", () => {
+  const setting = { ...USUAL, bytes: 1, loss: { probability: 0.1 } };
+  const { fallbackProbability } = predict(parseScheme("ec-xor(1,1)"), setting);
+  expect(fallbackProbability).toBeCloseTo(0.1 ** 2, 6);
+});
+
+test.each(POLICIES)("%s: an empty message takes a round trip", (policy) => {
+  const setting = { ...USUAL, bytes: 0 };
+  expect(predict(parseScheme(policy, setting), setting).meanNs).toBe(setting.rttNs);
+});
+
 describe("loss as good as 1 is refused, not predicted", () => {
   const setting = { ...USUAL, loss: { probability: 0.9 } };
 
