@@ -40,15 +40,15 @@ import type { ResultRow } from "./row.ts";
 const BASELINE = "sr-rto";
 
 /** Collectives take other times than messages: their pictures stand apart. */
-function parts(rows: readonly ResultRow[]): { title: string; rows: ResultRow[] }[] {
+function parts(rows: readonly ResultRow[]): { name: string; rows: ResultRow[] }[] {
   const groups = new Map<string, ResultRow[]>();
   for (const row of rows) {
-    const title = row.collective === undefined ? row.experiment : `${row.experiment}: collectives`;
-    const group = groups.get(title) ?? [];
+    const name = row.collective === undefined ? row.experiment : `${row.experiment}: collectives`;
+    const group = groups.get(name) ?? [];
     group.push(row);
-    groups.set(title, group);
+    groups.set(name, group);
   }
-  return [...groups].map(([title, group]) => ({ title, rows: group }));
+  return [...groups].map(([name, group]) => ({ name, rows: group }));
 }
 
 /** One row for each policy and setting: the first. */
@@ -150,8 +150,14 @@ function methodSection(rows: readonly ResultRow[], policies: readonly PolicyLook
   ];
 }
 
-/** The report's sections of pictures: one for each experiment, then methods against each other. */
-export function chartSections(all: readonly ResultRow[]): Section[] {
+/**
+ * The report's sections of pictures: one for each experiment, then methods against each other. `titles`: of experiments
+ * by their names, which stand where there is none.
+ */
+export function chartSections(
+  all: readonly ResultRow[],
+  titles: Readonly<Record<string, string>> = {},
+): Section[] {
   const rows = all.filter(hasTimes);
   const policies = policiesOf(rows);
   const sections = parts(rows).map((part, index): Section => {
@@ -174,7 +180,9 @@ export function chartSections(all: readonly ResultRow[]): Section[] {
     const changing = [phaseChart(kept, phases)].filter((chart) => chart !== undefined);
     const totals = [phaseTable(kept, varied)].filter((table) => table !== undefined);
     const blocks = [...changing, ...charts].map((chart) => ({ kind: "chart" as const, chart }));
-    return { title: part.title, blocks: [...totals, ...blocks] };
+    const experiment = part.rows[0]?.experiment ?? "";
+    const title = (Object.hasOwn(titles, experiment) && titles[experiment]) || part.name;
+    return { title, blocks: [...totals, ...blocks] };
   });
   return [...sections, ...methodSection(rows, policies)];
 }

@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
+import { chartSections } from "../../report/charts.ts";
 import { writeReport } from "../../report/html-report.ts";
 import type { ResultRow } from "../../report/row.ts";
 import { renderTable } from "../../report/table.ts";
@@ -57,17 +58,20 @@ async function run(given: Texts): Promise<void> {
   );
   const names = quick ? PREDICTED : [...PREDICTED, ...EMULATED];
   const rows: ResultRow[] = [];
+  const titles: Record<string, string> = {};
   await interruptible(async (signal) => {
     for (const name of names) {
       const { text, experiment } = readExperiment(shipped(name));
       const folder = join(out, name);
       const ran = await runFolder({ text, experiment, out: folder, shard: WHOLE, jobs, signal });
       rows.push(...ran.rows);
+      titles[name] = experiment.about;
       if (!json) note(`${experiment.about}: ${ran.rows.length} rows`);
     }
   });
   const report = join(out, REPORT);
-  await writeReport(rows, report, { title: "The paper's figures", version: version() });
+  const sections = chartSections(rows, titles);
+  await writeReport(rows, report, { title: "The paper's figures", version: version(), sections });
   const findings = findingsOf(rows);
   if (json) return printJson({ figures: names, rows: rows.length, report, findings });
   print(findingsTable(findings));
