@@ -27,7 +27,7 @@ const ROUNDS_MAX = 8;
 const DIGITS_NS = 1e-3;
 const LAST_DIGITS = 1e-14;
 
-const CAVEAT = "blocks are taken as independent, control frames as delivered";
+const CAVEAT = "blocks are taken as independent, requests for repairs as delivered";
 
 /** A message as the hybrid scheme's figures need it. */
 export interface HybridMessage {

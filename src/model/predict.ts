@@ -35,15 +35,13 @@ export function predict(
       return predictIdeal(setting);
     case "bound":
       return predictBound(setting);
-    case "hybrid":
-      return predictHybrid(setting, scheme.shape);
     default:
       return withControlLoss(predictPolicy(scheme, setting, options), setting);
   }
 }
 
 function predictPolicy(
-  scheme: Exclude<Scheme, { kind: "ideal" | "bound" | "hybrid" }>,
+  scheme: Exclude<Scheme, { kind: "ideal" | "bound" }>,
   setting: Setting,
   options: PredictOptions,
 ): Prediction {
@@ -56,5 +54,7 @@ function predictPolicy(
     case "ec-mds":
     case "ec-xor":
       return predictErasureCoding(scheme, setting, options);
+    case "hybrid":
+      return predictHybrid(setting, scheme.shape);
   }
 }
