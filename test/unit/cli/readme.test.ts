@@ -11,6 +11,7 @@ afterEach(cleanUp);
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const text = readFileSync(join(ROOT, "README.md"), "utf8");
 const DIST = pathToFileURL(join(ROOT, "dist", "sdk", "index.js")).href;
+const DIST_MODEL = pathToFileURL(join(ROOT, "dist", "model", "index.js")).href;
 const DIST_CODEC = pathToFileURL(join(ROOT, "dist", "codec", "index.js")).href;
 
 /** Code blocks in `language` that hold `mark`. */
@@ -100,6 +101,21 @@ describe("README.md", () => {
   test("the erasure code gives back what was lost", async () => {
     const code = block("js", "ErasureCode").replace('"sdr-rdma/codec"', JSON.stringify(DIST_CODEC));
     expect(await output(code)).toBe("fire water earth air\n");
+  });
+
+  test("the model predicts and plans, without the addon", async () => {
+    const code = block("js", "sdr-rdma/model").replace(
+      '"sdr-rdma/model"',
+      JSON.stringify(DIST_MODEL),
+    );
+    const lines = (await output(code)).trim().split("\n");
+    expect(lines.slice(0, 4).map((line) => line.split(" ")[0])).toEqual([
+      ...["sr-rto", "sr-nack", "ec-mds(32,8)", "hybrid"],
+    ]);
+    const overBound = lines.slice(0, 4).map((line) => Number(line.split(" ")[1]));
+    expect(overBound).toEqual([...overBound].sort((a, b) => b - a));
+    expect(overBound[3]).toBeLessThan(1.01);
+    expect(lines[4]).toMatch(/^hybrid\(.*\) has the least p99\.9, .* ms/);
   });
 
   test("every error code is explained", async () => {
