@@ -62,8 +62,12 @@ export interface Plan {
 export const SAME_TIME = 1e-3;
 /** The same of overheads, where all are too much. */
 const SAME_OVERHEAD = 1e-3;
-/** A quantile is kept with so much room: of messages that parity must save, this share may need more. */
-const TARGET_SHARE = 1 / 2;
+/**
+ * A quantile is kept with so much room: of the share of messages that it leaves out, parity may fail to save this part.
+ * The rest is for lost control frames, which nothing makes up for, and for being wrong about the loss. It is cheap: a
+ * row or two more in a block.
+ */
+const TARGET_SHARE = 1 / 20;
 /** Without a quantile to keep, the expected time alone decides. */
 const NO_TARGET = 1;
 /** Data chunks a block of the erasure codes that are looked at, besides the policies' default. */
