@@ -20,6 +20,7 @@ const OBJECTIVE_MAX = 0.999_999;
 const OVERHEAD_MAX = 100;
 /** Where less parity is allowed than wanted: beyond it, it saves too few messages to be worth sending. */
 const TARGET_MOST = 0.9;
+
 export interface AutoOptions {
   /** The share of messages whose completion time is to be least: 0.5 to 0.999999, default 0.999. */
   readonly objective?: number;
