@@ -320,7 +320,7 @@ export class SendSide {
   private pump(nowNs: number): void {
     const room = this.roomChunks();
     const most = Math.max(1, Math.min(WORK_CHUNKS_MAX, Math.ceil(room / 4)));
-    // A quarter at a time: on a paced path, where room comes free chunk by chunk, each would be a work request of its own.
+    // A quarter at a time: on a paced path room comes free chunk by chunk, and each would be a work request.
     const isPaced = Number.isFinite(this.end.path.rateBps);
     if (isPaced && this.work.size > 0 && room - this.workChunks < most) return;
     for (let progressed = true; progressed; ) {
