@@ -30,6 +30,11 @@ export function copySpacingNs({ path }: SessionParams): number {
   return Math.max(ACK_INTERVAL_MIN_NS, Math.ceil(path.rttNs * COPY_SPACING_RTTS));
 }
 
+/** A sender's full window is a stall when the ACK of what was injected last should have come. */
+export function stallNs({ path, rtoFloorNs }: SessionParams): number {
+  return Math.max(rtoFloorNs, Math.ceil(path.rttNs * (1 + ACK_RTT_FRACTION)), 1);
+}
+
 export type GapListener = (first: number, count: number) => void;
 
 /** What is known of a live bitmap: the completed prefix and the highest completed chunk. */

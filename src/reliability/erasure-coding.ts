@@ -18,7 +18,13 @@
  *      is wholly below it. Of these nothing more comes until the receiver acknowledges or asks.
  */
 import { check, type SdrError } from "../base/errors.ts";
-import { ACK_RTT_FRACTION, BitmapReceiver, copySpacingNs, FINAL_COPIES } from "./acknowledger.ts";
+import {
+  ACK_RTT_FRACTION,
+  BitmapReceiver,
+  copySpacingNs,
+  FINAL_COPIES,
+  stallNs,
+} from "./acknowledger.ts";
 import type { ChunkBitmap } from "./bitmap.ts";
 import { BlockDecoder } from "./block-decoder.ts";
 import { BlockFallback } from "./block-fallback.ts";
@@ -220,19 +226,13 @@ class ErasureSender implements SendSession {
     }
     if (this.sentAtNs !== Infinity) return;
     this.isRepeat = this.endSaid;
-    if (this.table.fresh < this.params.chunkCount) this.sentAtNs = nowNs + this.stallNs;
+    if (this.table.fresh < this.params.chunkCount) this.sentAtNs = nowNs + stallNs(this.params);
     else if (this.endSaid) this.sentAtNs = nowNs + this.guard.rtoNs;
     else {
       this.endSaid = true;
       this.copiesLeft = FINAL_COPIES;
       this.say(nowNs);
     }
-  }
-
-  /** A full window is a stall when the ACK of what was injected last should have come. */
-  private get stallNs(): number {
-    const { path, rtoFloorNs } = this.params;
-    return Math.max(rtoFloorNs, Math.ceil(path.rttNs * (1 + ACK_RTT_FRACTION)), 1);
   }
 
   private say(nowNs: number): void {

@@ -4,7 +4,7 @@ import type { SdrError } from "../base/errors.ts";
 import { REPAIR_FAILURE } from "../model/hybrid.ts";
 import { repairRows } from "../model/parity.ts";
 import type { HybridShape } from "../model/types.ts";
-import { ACK_RTT_FRACTION, copySpacingNs, FINAL_COPIES } from "./acknowledger.ts";
+import { copySpacingNs, FINAL_COPIES, stallNs } from "./acknowledger.ts";
 import { BlockLayout } from "./block-layout.ts";
 import { ChunkTable, chunkExhausted } from "./chunk-table.ts";
 import type { AckFrame, ControlFrame, NackFrame, PolicyFrame } from "./frames.ts";
@@ -277,17 +277,11 @@ export class HybridSender implements SendSession {
     if (this.params.chunkCount === 0 || this.state !== "active" || this.isEndSaid) return;
     if (!this.isQuiet) this.sayAtNs = Infinity;
     else if (this.table.fresh === this.params.chunkCount) this.say(nowNs);
-    else if (this.sayAtNs === Infinity) this.sayAtNs = nowNs + this.stallNs;
+    else if (this.sayAtNs === Infinity) this.sayAtNs = nowNs + stallNs(this.params);
   }
 
   private get isEndSaid(): boolean {
     return this.said === this.params.chunkCount;
-  }
-
-  /** A full window is a stall when the ACK of what was injected last should have come. */
-  private get stallNs(): number {
-    const { path, rtoFloorNs } = this.params;
-    return Math.max(rtoFloorNs, Math.ceil(path.rttNs * (1 + ACK_RTT_FRACTION)), 1);
   }
 
   private say(nowNs: number): void {
