@@ -16,7 +16,7 @@ import type { Policy } from "../reliability/policy.ts";
 import { POLICIES } from "../reliability/registry.ts";
 import { type TransferRow, transferTable } from "../report/transfer.ts";
 import { fileError, toSdrError, usage } from "./failure.ts";
-import { collect, parseLinkOption, parsePolicies, parseWhole } from "./options.ts";
+import { collect, parseLinkOption, parsePolicies, parseSeed } from "./options.ts";
 import { interruptible, note, print, printJson } from "./terminal.ts";
 import { FILE_LIMITS } from "./transfer/file-protocol.ts";
 import { type SendFileReport, sendFile } from "./transfer/file-send.ts";
@@ -58,7 +58,7 @@ function read(options: object): Settings {
     link: parseLinkOption(given.link),
     linkText: given.link,
     policies,
-    seed: parseWhole("seed", given.seed, 0, 2 ** 53 - 1),
+    seed: parseSeed(given.seed),
     json: given.json === true,
   };
 }

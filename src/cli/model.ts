@@ -2,11 +2,10 @@
  * sdr model: the completion time of one message over a link, or of a collective operation over several, from formulas
  * or drawn at random.
  */
-import { availableParallelism } from "node:os";
 import { Command } from "commander";
 import { check } from "../base/errors.ts";
 import { formatSize, formatTime } from "../base/units.ts";
-import { describeLink, formatLink, type LinkProfile } from "../link/profile.ts";
+import { describeLink, type LinkProfile } from "../link/profile.ts";
 import { boundNs, idealNs } from "../model/bounds.ts";
 import { COLLECTIVES, makespanNs } from "../model/collectives.ts";
 import { predict } from "../model/predict.ts";
@@ -19,28 +18,28 @@ import { type CollectiveShape, collectiveOf } from "./emulate/task.ts";
 import type { TrialSetting } from "./emulate/trial.ts";
 import { usage } from "./failure.ts";
 import { referenceNs, samplePolicies } from "./model-jobs.ts";
-import { collect, parseLinkOption, parseSizeWithin, parseWhole } from "./options.ts";
+import {
+  collect,
+  linkText,
+  type PathTexts,
+  parseJobs,
+  parseSeed,
+  parseWhole,
+  readPath,
+} from "./options.ts";
 import { interruptible, note, print, printJson } from "./terminal.ts";
 
 const SAMPLES_MAX = 10_000_000;
 /** Of a collective operation, which has no formula. */
 const SAMPLES_DEFAULT = "1000";
-const JOBS_MAX = 256;
 
 /** 2 TiB in chunks of 1 KiB. */
 const MESSAGE_BYTES_MAX = 2 ** 44;
-/** A link's text in the output; a longer one (a trace) is named as it was given. */
-const LINK_TEXT_MAX = 1000;
 /** Rows that are no policy: what nothing is better than. */
 const REFERENCES = ["ideal", "bound"];
 
-interface Texts {
-  readonly size: string;
-  readonly link: string;
-  readonly reverseLink?: string;
+interface Texts extends PathTexts {
   readonly policy?: string[];
-  readonly packet: string;
-  readonly chunk: string;
   readonly samples?: string;
   readonly seed: string;
   readonly jobs?: string;
@@ -68,11 +67,6 @@ interface Question {
   readonly json: boolean;
 }
 
-function textOf(link: LinkProfile, given: string): string {
-  const text = formatLink(link);
-  return text.length <= LINK_TEXT_MAX ? text : given;
-}
-
 /** The policy's canonical text, as other commands show it. */
 function canonical(text: string): string {
   return REFERENCES.includes(text) ? text : parsePolicy(text).name;
@@ -96,27 +90,21 @@ function readDraws(given: Texts, setting: Omit<TrialSetting, "seed">): Draws | u
   if (samples === undefined) return undefined;
   const { jobs, seed } = given;
   return {
-    setting: { ...setting, seed: parseWhole("seed", seed, 0, 2 ** 53 - 1) },
+    setting: { ...setting, seed: parseSeed(seed) },
     trials: parseWhole("samples", samples, 1, SAMPLES_MAX),
-    jobs: jobs === undefined ? availableParallelism() : parseWhole("jobs", jobs, 1, JOBS_MAX),
+    jobs: parseJobs(jobs),
     ...(collective === undefined ? {} : { collective }),
   };
 }
 
 function read(given: Texts): Question {
-  const reverseText = given.reverseLink ?? given.link;
-  const forward = parseLinkOption(given.link);
-  const reverse = parseLinkOption(reverseText);
-  const sizes = {
-    bytes: parseSizeWithin("size", given.size, 0, MESSAGE_BYTES_MAX),
-    packetBytes: parseSizeWithin("packet", given.packet, 64, 65_000),
-    chunkBytes: parseSizeWithin("chunk", given.chunk, 64, 2 ** 30),
-  };
-  const setting = settingOf(forward, reverse, sizes);
+  const path = readPath(given, MESSAGE_BYTES_MAX);
+  const { forward, reverse } = path;
+  const setting = settingOf(forward, reverse, path);
   const policies = (given.policy ?? SCHEME_NAMES).map(canonical);
   check(new Set(policies).size === policies.length, "a policy is given twice", "give each once");
   for (const policy of policies) parseScheme(policy, setting);
-  const draws = readDraws(given, { ...sizes, forward, reverse });
+  const draws = readDraws(given, path);
   if (draws?.collective !== undefined) {
     const task = { setting: draws.setting, policy: "ideal" };
     makespanNs(collectiveOf(task, draws.collective).options, () => 0); // Says what it cannot be.
@@ -125,8 +113,8 @@ function read(given: Texts): Question {
     setting,
     forward,
     ...(draws === undefined ? {} : { draws }),
-    linkText: textOf(forward, given.link),
-    reverseText: textOf(reverse, reverseText),
+    linkText: linkText(forward, given.link),
+    reverseText: linkText(reverse, given.reverseLink ?? given.link),
     policies,
     json: given.json === true,
   };

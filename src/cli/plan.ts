@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import { check, SdrError } from "../base/errors.ts";
 import { formatSize, formatTime, parseProbability } from "../base/units.ts";
-import { describeLink, formatLink, type LinkProfile } from "../link/profile.ts";
+import { describeLink, type LinkProfile } from "../link/profile.ts";
 import { reasonFor } from "../model/plan-text.ts";
 import { type Objective, type Plan, plan } from "../model/planner.ts";
 import { predict } from "../model/predict.ts";
@@ -10,7 +10,7 @@ import { settingOf } from "../model/setting.ts";
 import type { Setting } from "../model/types.ts";
 import { planResult, planTable } from "../report/plan.ts";
 import { usage } from "./failure.ts";
-import { parseLinkOption, parseSizeWithin } from "./options.ts";
+import { LINK_TEXT_MAX, linkText, parseLinkOption, parseSizeWithin } from "./options.ts";
 import { note, print, printJson } from "./terminal.ts";
 
 const MESSAGE_BYTES_MAX = 2 ** 44;
@@ -23,8 +23,6 @@ const CHUNK_BYTES_MAX = 2 ** 20;
  * microsecond, and what is gained by a thousandth on paper is lost there.
  */
 const WORTH_OTHER_CHUNKS = 0.01;
-/** A link's text in the output; a longer one (a trace) is named as it was given. */
-const LINK_TEXT_MAX = 1000;
 const OBJECTIVES: Readonly<Record<string, Objective>> = { mean: "mean", p99: 0.99, "p99.9": 0.999 };
 
 interface Texts {
@@ -80,7 +78,6 @@ function read(given: Texts): Question {
   );
   const bytes = parseSizeWithin("size", given.size, 1, MESSAGE_BYTES_MAX);
   const packetBytes = parseSizeWithin("packet", given.packet, 64, 65_000);
-  const text = formatLink(forward);
   return {
     settings: chunkSizes(given.chunk, packetBytes).map((chunkBytes) =>
       settingOf(forward, reverse, { bytes, packetBytes, chunkBytes }),
@@ -88,7 +85,7 @@ function read(given: Texts): Question {
     objective,
     overheadMax: parseOverhead(given.overheadMax),
     forward,
-    linkText: text.length <= LINK_TEXT_MAX ? text : given.link,
+    linkText: linkText(forward, given.link),
     reverseText,
     json: given.json === true,
   };

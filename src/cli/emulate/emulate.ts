@@ -1,17 +1,19 @@
 /** sdr emulate: the completion time of one message over a link, in virtual time, many times over. */
-import { availableParallelism } from "node:os";
 import { Command } from "commander";
 import { check, SdrError } from "../../base/errors.ts";
 import { formatSize, formatTime } from "../../base/units.ts";
-import { describeLink, formatLink, type LinkProfile, meanLoss, rttNs } from "../../link/profile.ts";
+import { describeLink, meanLoss, rttNs } from "../../link/profile.ts";
 import { type EmulationResult, emulationTable, summarizeTrials } from "../../report/emulation.ts";
 import { usage } from "../failure.ts";
 import {
   collect,
-  parseLinkOption,
+  linkText,
+  type PathTexts,
+  parseJobs,
   parsePolicies,
-  parseSizeWithin,
+  parseSeed,
   parseWhole,
+  readPath,
 } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { interruptible, note, print, printJson } from "../terminal.ts";
@@ -19,11 +21,8 @@ import { runJobs } from "./jobs.ts";
 import { COLUMN, COLUMNS, checkSetting, failureCode, type TrialSetting } from "./trial.ts";
 
 const TRIALS_MAX = 1_000_000;
-const JOBS_MAX = 256;
 const MESSAGE_BYTES_MAX = 2 ** 44;
 const WARMUP_MAX = 100_000;
-/** A link's text in the output; a longer one (a trace) is named as it was given. */
-const LINK_TEXT_MAX = 1000;
 
 interface Settings {
   readonly setting: TrialSetting;
@@ -35,36 +34,19 @@ interface Settings {
   readonly json: boolean;
 }
 
-interface Texts {
-  readonly size: string;
-  readonly link: string;
-  readonly reverseLink?: string;
+interface Texts extends PathTexts {
   readonly policy?: string[];
   readonly trials: string;
   readonly seed: string;
   readonly warmup: string;
   readonly jobs?: string;
-  readonly packet: string;
-  readonly chunk: string;
   readonly json?: true;
 }
 
-function textOf(link: LinkProfile, given: string): string {
-  const text = formatLink(link);
-  return text.length <= LINK_TEXT_MAX ? text : given;
-}
-
 function read(given: Texts): Settings {
-  const reverseText = given.reverseLink ?? given.link;
-  const forward = parseLinkOption(given.link);
-  const reverse = parseLinkOption(reverseText);
   const setting: TrialSetting = {
-    bytes: parseSizeWithin("size", given.size, 0, MESSAGE_BYTES_MAX),
-    packetBytes: parseSizeWithin("packet", given.packet, 64, 65_000),
-    chunkBytes: parseSizeWithin("chunk", given.chunk, 64, 2 ** 30),
-    seed: parseWhole("seed", given.seed, 0, 2 ** 53 - 1),
-    forward,
-    reverse,
+    ...readPath(given, MESSAGE_BYTES_MAX),
+    seed: parseSeed(given.seed),
     warmup: parseWhole("warmup", given.warmup, 0, WARMUP_MAX),
   };
   const parsed = parsePolicies(given.policy ?? ["sr-rto", "sr-nack", "ec-mds"]);
@@ -73,14 +55,11 @@ function read(given: Texts): Settings {
   check(new Set(policies).size === policies.length, "a policy is given twice", "give each once");
   return {
     setting,
-    linkText: textOf(forward, given.link),
-    reverseText: textOf(reverse, reverseText),
+    linkText: linkText(setting.forward, given.link),
+    reverseText: linkText(setting.reverse, given.reverseLink ?? given.link),
     policies,
     trials: parseWhole("trials", given.trials, 1, TRIALS_MAX),
-    jobs:
-      given.jobs === undefined
-        ? availableParallelism()
-        : parseWhole("jobs", given.jobs, 1, JOBS_MAX),
+    jobs: parseJobs(given.jobs),
     json: given.json === true,
   };
 }

@@ -11,7 +11,7 @@ import { MemoryRegion } from "../../sdk/region.ts";
 import { reliableReceive, reliableWrite } from "../../sdk/reliable.ts";
 import { EmulatedWorld, PACKET_RECORDS_MAX } from "../../transport/emulated.ts";
 import { fileError, usage } from "../failure.ts";
-import { parseLinkOption, parseSizeWithin, parseWhole } from "../options.ts";
+import { type PathTexts, parseSeed, readPath } from "../options.ts";
 import { note, print, printJson } from "../terminal.ts";
 import { version } from "../version.ts";
 import { attributes, checkSetting, type TrialSetting, trialSeed } from "./trial.ts";
@@ -19,14 +19,9 @@ import { attributes, checkSetting, type TrialSetting, trialSeed } from "./trial.
 /** A larger message's picture would show nothing of its packets. */
 const MESSAGE_BYTES_MAX = 2 ** 33;
 
-interface Texts {
-  readonly size: string;
-  readonly link: string;
-  readonly reverseLink?: string;
+interface Texts extends PathTexts {
   readonly policy: string;
   readonly seed: string;
-  readonly packet: string;
-  readonly chunk: string;
   readonly out?: string;
   readonly png?: string;
   readonly json?: true;
@@ -42,12 +37,8 @@ interface Settings {
 
 function read(given: Texts): Settings {
   const setting: TrialSetting = {
-    bytes: parseSizeWithin("size", given.size, 0, MESSAGE_BYTES_MAX),
-    packetBytes: parseSizeWithin("packet", given.packet, 64, 65_000),
-    chunkBytes: parseSizeWithin("chunk", given.chunk, 64, 2 ** 30),
-    seed: parseWhole("seed", given.seed, 0, 2 ** 53 - 1),
-    forward: parseLinkOption(given.link),
-    reverse: parseLinkOption(given.reverseLink ?? given.link),
+    ...readPath(given, MESSAGE_BYTES_MAX),
+    seed: parseSeed(given.seed),
   };
   const policy = parsePolicy(given.policy);
   checkSetting(setting, [policy]);

@@ -1,6 +1,5 @@
 /** sdr experiment: the sweep that a file describes, into a folder, resumed where it was left. */
 import { readFileSync, statSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { check, SdrError } from "../../base/errors.ts";
@@ -8,7 +7,7 @@ import { formatSize, formatTime } from "../../base/units.ts";
 import type { ResultRow } from "../../report/row.ts";
 import { renderTable } from "../../report/table.ts";
 import { fileError, usage } from "../failure.ts";
-import { parseWhole } from "../options.ts";
+import { parseJobs } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { interruptible, note, print, printJson } from "../terminal.ts";
 import { version } from "../version.ts";
@@ -19,7 +18,6 @@ import { mergeRuns } from "./merge.ts";
 import { runCells, shardCells } from "./run.ts";
 import { YAML_LIMITS } from "./yaml.ts";
 
-const JOBS_MAX = 256;
 const SHARDS_MAX = 10_000;
 /** More rows are no table to look at: they are in the files. */
 const TABLE_ROWS_MAX = 60;
@@ -148,10 +146,7 @@ async function run(file: string, given: Texts): Promise<void> {
   const { jobs, shard, out } = usage(() => ({
     out: needed(given.out),
     shard: parseShard(given.shard),
-    jobs:
-      given.jobs === undefined
-        ? availableParallelism()
-        : parseWhole("jobs", given.jobs, 1, JOBS_MAX),
+    jobs: parseJobs(given.jobs),
   }));
   const ran = await interruptible((signal) =>
     runFolder({ text, experiment, out, shard, jobs, signal }),

@@ -1,20 +1,16 @@
 /** sdr figures: the shipped experiments that are the paper's figures, their report, and what they say. */
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { chartSections } from "../../report/charts.ts";
-import { writeReport } from "../../report/html-report.ts";
 import type { ResultRow } from "../../report/row.ts";
 import { renderTable } from "../../report/table.ts";
 import { usage } from "../failure.ts";
-import { parseWhole } from "../options.ts";
+import { parseJobs } from "../options.ts";
 import { interruptible, note, print, printJson } from "../terminal.ts";
 import { version } from "../version.ts";
 import { readExperiment, runFolder } from "./experiment.ts";
 import { type Finding, findingsOf } from "./findings.ts";
 
-const JOBS_MAX = 256;
 const FOLDER = "sdr-figures";
 const REPORT = "report.html";
 const WHOLE = { index: 1, count: 1 };
@@ -53,9 +49,7 @@ function findingsTable(findings: readonly Finding[]): string {
 
 async function run(given: Texts): Promise<void> {
   const { out, quick, json } = given;
-  const jobs = usage(() =>
-    given.jobs === undefined ? availableParallelism() : parseWhole("jobs", given.jobs, 1, JOBS_MAX),
-  );
+  const jobs = usage(() => parseJobs(given.jobs));
   const names = quick ? PREDICTED : [...PREDICTED, ...EMULATED];
   const rows: ResultRow[] = [];
   const titles: Record<string, string> = {};
@@ -69,6 +63,9 @@ async function run(given: Texts): Promise<void> {
       if (!json) note(`${experiment.about}: ${ran.rows.length} rows`);
     }
   });
+  // Vega takes a while to load, and no other command is to wait for it.
+  const { chartSections } = await import("../../report/charts.ts");
+  const { writeReport } = await import("../../report/html-report.ts");
   const report = join(out, REPORT);
   const sections = chartSections(rows, titles);
   await writeReport(rows, report, { title: "The paper's figures", version: version(), sections });

@@ -8,6 +8,7 @@ import {
   parsePace,
   parsePeerTimeout,
   parsePort,
+  parseSeed,
   parseSizeWithin,
   parseWhole,
 } from "../options.ts";
@@ -53,7 +54,7 @@ export function readEnd(options: object): EndSettings {
   return {
     secret: texts.secret,
     link: parseLinkOption(texts.link ?? "none"),
-    seed: texts.seed === undefined ? undefined : parseWhole("seed", texts.seed, 0, 2 ** 53 - 1),
+    seed: texts.seed === undefined ? undefined : parseSeed(texts.seed),
     udpPort: parsePort(texts.udpPort ?? "0"),
     peerTimeoutNs: parsePeerTimeout(texts.peerTimeout ?? PEER_TIMEOUT),
     json: texts.json === true,
