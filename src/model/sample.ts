@@ -102,19 +102,6 @@ class Tally {
   }
 }
 
-/** `trials` messages drawn one after another from `random`. Errors: as createSampler's. */
-export function sampleCompletion(
-  scheme: Scheme,
-  setting: Setting,
-  random: Random,
-  trials: number,
-): Samples {
-  const sampler = createSampler(scheme, setting);
-  const tally = new Tally(trials, setting);
-  for (let trial = 0; trial < trials; trial++) tally.add(sampler.draw(random));
-  return tally.samples;
-}
-
 export interface TrialRange {
   readonly seed: number;
   /** Trials [first, first + count). */

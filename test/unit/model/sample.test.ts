@@ -5,8 +5,8 @@ import { mean } from "../../../src/base/statistics.ts";
 import { chunkLoss } from "../../../src/model/loss.ts";
 import { predict } from "../../../src/model/predict.ts";
 import {
+  createSampler,
   predictionOfSamples,
-  sampleCompletion,
   sampleTrials,
   TRIALS_PER_STREAM,
 } from "../../../src/model/sample.ts";
@@ -138,7 +138,9 @@ describe("against the schemes packet by packet", () => {
     const scheme = parseScheme(text);
     if (scheme.kind !== "ec-mds" && scheme.kind !== "ec-xor") throw new Error(text);
     const setting = small(chunks, 200_000, { probability });
-    const sampled = sampleCompletion(scheme, setting, new Random(SEED, "ec"), n).completionNs;
+    const sampler = createSampler(scheme, setting);
+    const random = new Random(SEED, "ec");
+    const sampled = Float64Array.from({ length: n }, () => sampler.draw(random).completionNs);
     const roundNs = fallbackNs(scheme.beta, setting.rttNs);
     const reference = drawn(n, (random) => codingNs(scheme, setting, roundNs, random));
     expect(distance(sampled, reference)).toBeLessThan(apart(n));
@@ -148,7 +150,9 @@ describe("against the schemes packet by packet", () => {
     const scheme = parseScheme("ec-xor(6,3)");
     if (scheme.kind !== "ec-xor") throw new Error("not the scheme");
     const setting = small(40, 200_000, loss);
-    const sampled = sampleCompletion(scheme, setting, new Random(SEED, "ec"), n).completionNs;
+    const sampler = createSampler(scheme, setting);
+    const random = new Random(SEED, "ec");
+    const sampled = Float64Array.from({ length: n }, () => sampler.draw(random).completionNs);
     const roundNs = fallbackNs(scheme.beta, setting.rttNs);
     const reference = drawn(n, (random) => codingNs(scheme, setting, roundNs, random));
     expect(distance(sampled, reference)).toBeLessThan(apart(n));
