@@ -1,5 +1,7 @@
 #include "node/queue_pair.h"
 
+#include <algorithm>
+
 #include "node/codec.h"
 #include "node/region.h"
 #include "node/values.h"
@@ -51,12 +53,14 @@ Napi::Function QueuePairWrap::define(Napi::Env env) {
                       InstanceMethod("parityBits", &QueuePairWrap::parity_bits),
                       InstanceMethod("recover", &QueuePairWrap::recover),
                       InstanceMethod("recoverNow", &QueuePairWrap::recover_now),
+                      InstanceMethod("grant", &QueuePairWrap::grant),
                       InstanceMethod("setLength", &QueuePairWrap::set_length),
                       InstanceMethod("complete", &QueuePairWrap::complete),
                       InstanceMethod("chunkExpand", &QueuePairWrap::chunk_expand),
                       InstanceMethod("userImmediate", &QueuePairWrap::user_immediate),
                       InstanceMethod("chunksDone", &QueuePairWrap::chunks_done),
                       InstanceMethod("openSend", &QueuePairWrap::open_send),
+                      InstanceMethod("acceptGrant", &QueuePairWrap::accept_grant),
                       InstanceMethod("postSend", &QueuePairWrap::post_send),
                       InstanceMethod("closeSend", &QueuePairWrap::close_send),
                       InstanceMethod("sendControl", &QueuePairWrap::send_control),
@@ -144,6 +148,16 @@ Napi::Value QueuePairWrap::recover_now(const Napi::CallbackInfo& info) {
   return {env, task.result(env)};
 }
 
+Napi::Value QueuePairWrap::grant(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  uint8_t bytes[kGrantBytesMax];
+  const size_t size = native(env).grant(whole32(info[0], "message"), bytes);
+  if (size == 0) return env.Undefined();
+  auto out = Napi::Uint8Array::New(env, size);
+  std::copy(bytes, bytes + size, out.Data());
+  return out;
+}
+
 Napi::Value QueuePairWrap::set_length(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   bool done = false;
@@ -183,6 +197,14 @@ Napi::Value QueuePairWrap::open_send(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return status(env, native(env).open_send(whole32(info[0], "message"), whole(info[1], "bytes"),
                                            whole32(info[2], "immediate")));
+}
+
+Napi::Value QueuePairWrap::accept_grant(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const uint32_t message = whole32(info[0], "message");
+  if (info[1].IsUndefined()) return status(env, native(env).accept_grant(message, nullptr, 0));
+  const auto bytes = to_bytes(info[1], "grant");
+  return status(env, native(env).accept_grant(message, bytes.Data(), bytes.ByteLength()));
 }
 
 Napi::Value QueuePairWrap::post_send(const Napi::CallbackInfo& info) {

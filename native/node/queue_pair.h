@@ -37,12 +37,14 @@ class QueuePairWrap : public Napi::ObjectWrap<QueuePairWrap> {
   Napi::Value parity_bits(const Napi::CallbackInfo& info);
   Napi::Value recover(const Napi::CallbackInfo& info);
   Napi::Value recover_now(const Napi::CallbackInfo& info);
+  Napi::Value grant(const Napi::CallbackInfo& info);
   Napi::Value set_length(const Napi::CallbackInfo& info);
   Napi::Value complete(const Napi::CallbackInfo& info);
   Napi::Value chunk_expand(const Napi::CallbackInfo& info);
   Napi::Value user_immediate(const Napi::CallbackInfo& info);
   Napi::Value chunks_done(const Napi::CallbackInfo& info);
   Napi::Value open_send(const Napi::CallbackInfo& info);
+  Napi::Value accept_grant(const Napi::CallbackInfo& info);
   Napi::Value post_send(const Napi::CallbackInfo& info);
   Napi::Value close_send(const Napi::CallbackInfo& info);
   Napi::Value send_control(const Napi::CallbackInfo& info);

@@ -15,6 +15,7 @@ import {
   FRAME_HEADER_BYTES,
   FRAME_KINDS,
   FRAME_VERSION,
+  GRANT_BYTES_MAX,
   PING_FIXED_BYTES,
   POLICY_KIND_MIN,
   POLICY_NAME_BYTES_MAX,
@@ -49,7 +50,7 @@ function nameEnd(at: number, nameBytes: number): number {
 export function frameBytes(frame: ControlFrame): number {
   switch (frame.kind) {
     case "cts":
-      return nameEnd(CTS_NAME_AT, frame.policy.length);
+      return nameEnd(CTS_NAME_AT, frame.policy.length) + (frame.grant?.length ?? 0);
     case "start":
       return nameEnd(START_NAME_AT, frame.policy.length);
     case "ack":
@@ -116,6 +117,7 @@ function encodeBody(frame: ControlFrame, view: DataView, at: number): void {
     case "cts":
       setUint53(view, at + 12, frame.maxBytes);
       setName(view, at, CTS_NAME_AT, frame.policy);
+      setGrant(view, at + nameEnd(CTS_NAME_AT, frame.policy.length), frame.grant);
       return;
     case "start":
       setUint53(view, at + 12, frame.bytes);
@@ -195,7 +197,13 @@ function setName(view: DataView, frameAt: number, nameAt: number, name: string):
   fillZero(view, end, frameAt + nameEnd(nameAt, name.length) - end);
 }
 
-/** The name whose field must end the frame exactly, or undefined. `view` is the frame. */
+function setGrant(view: DataView, at: number, grant: Uint8Array | undefined): void {
+  if (grant === undefined) return;
+  assert(grant.length <= GRANT_BYTES_MAX && grant.length % 4 === 0, "a grant of whole words");
+  bytesOf(view, at, grant.length).set(grant);
+}
+
+/** The name whose field must end the frame exactly, or undefined. `view` is the frame, as far as it is asked for. */
 function getName(view: DataView, at: number): string | undefined {
   const length = view.getUint8(at);
   if (length > POLICY_NAME_BYTES_MAX || nameEnd(at, length) !== view.byteLength) return undefined;
@@ -278,8 +286,14 @@ function decodeCts(view: DataView, message: number): CtsFrame | string {
   if (view.byteLength < CTS_NAME_AT + 1) return "cts: length";
   const maxBytes = getUint53(view, 12);
   if (maxBytes === undefined) return "cts: byte count above 2^53 - 1";
-  const policy = getName(view, CTS_NAME_AT);
-  return policy === undefined ? "cts: policy name" : { kind: "cts", message, maxBytes, policy };
+  const grantAt = nameEnd(CTS_NAME_AT, view.getUint8(CTS_NAME_AT));
+  if (grantAt > view.byteLength) return "cts: policy name";
+  const policy = getName(new DataView(view.buffer, view.byteOffset, grantAt), CTS_NAME_AT);
+  if (policy === undefined) return "cts: policy name";
+  const length = view.byteLength - grantAt;
+  if (length > GRANT_BYTES_MAX || length % 4 !== 0) return "cts: grant";
+  const cts = { kind: "cts", message, maxBytes, policy } as const;
+  return length === 0 ? cts : { ...cts, grant: bytesOf(view, grantAt, length).slice() };
 }
 
 function decodeStart(view: DataView, message: number): StartFrame | string {

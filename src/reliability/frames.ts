@@ -8,6 +8,7 @@
  *   8 u32 message number (0 where it has no meaning)
  * followed by the kind's fields, at these offsets from the frame's start:
  *   cts    12 u64 maxBytes   20 u8 n   21 n bytes of policy name, zeros to a multiple of 4
+ *          then the transport's grant to the end of the frame: 0 to 64 bytes, a multiple of 4
  *   start  12 u64 bytes   20 u32 immediate   24 u8 flags (bit 0: immediate present, else it is 0)
  *          25 u8 n   26 n bytes of policy name, zeros to a multiple of 4
  *   ack    12 u32 cumulative   16 u32 latestChunk   20 u32 selectiveBase   24 u64 delayNs
@@ -24,6 +25,8 @@ export const FRAME_HEADER_BYTES = 12;
 /** The length field is 16 bits wide. */
 export const FRAME_BYTES_MAX = 0xffff;
 export const POLICY_NAME_BYTES_MAX = 64;
+/** Of a CTS; kGrantBytesMax in native/include/sdr/transport.h. */
+export const GRANT_BYTES_MAX = 64;
 /** Bytes of an ACK before its selective words, and of a PING or PONG before its padding. */
 export const ACK_FIXED_BYTES = 32;
 export const PING_FIXED_BYTES = 20;
@@ -48,7 +51,8 @@ export const FRAME_KINDS = {
 } as const;
 
 /**
- * The receiver is ready: `maxBytes` may be written; `policy` is its policy's name, "" for none.
+ * The receiver is ready: `maxBytes` may be written; `policy` is its policy's name, "" for none; `grant` is what its
+ * transport has to tell the sender's about this message (a memory key, say), opaque here and absent where nothing is.
  * Repeated until START.
  */
 export interface CtsFrame {
@@ -56,6 +60,7 @@ export interface CtsFrame {
   readonly message: number;
   readonly maxBytes: number;
   readonly policy: string;
+  readonly grant?: Uint8Array;
 }
 
 /**

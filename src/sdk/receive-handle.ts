@@ -335,7 +335,10 @@ export class ReceiveHandle implements Disposable {
       Math.max(this.side.end.attributes.rtoFloorNs, 1.5 * rttNs) *
       2 ** Math.min(this.ctsSent++, 10);
     this.ctsAtNs = nowNs + Math.round(Math.min(wait, Math.max(CTS_INTERVAL_NS_MAX, 4 * rttNs)));
-    return { kind: "cts", message: this.message, maxBytes: this.maxBytes, policy: this.policy };
+    const { message, maxBytes, policy } = this;
+    const grant = this.side.end.native.grant(message);
+    const cts = { kind: "cts", message, maxBytes, policy } as const;
+    return grant === undefined ? cts : { ...cts, grant };
   }
 
   /** @internal */

@@ -215,6 +215,12 @@ export class SendHandle {
       );
     }
     if (this.state === "waiting") {
+      if (this.side.end.native.acceptGrant(this.message, frame.grant) !== STATUS.ok)
+        return new SdrError(
+          "PEER_INCOMPATIBLE",
+          `the receiver of message ${this.message} sent a grant of ${frame.grant?.length ?? 0} B, unknown here`,
+          "use the same version and the same transport on both ends",
+        );
       this.state = "open";
       this.postedBytes = frame.maxBytes;
       this.readySignal.resolve();

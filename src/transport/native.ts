@@ -173,6 +173,8 @@ export interface NativeQp {
     parityFirst: number,
     stride?: number,
   ): NativeRecovered;
+  /** What goes with the CTS of a posted receive, whole words; undefined where the transport has nothing to tell. */
+  grant(message: number): Uint8Array | undefined;
   /** Status, plus 16 when the message is complete after it. */
   setLength(message: number, bytes: number): number;
   complete(message: number): number;
@@ -181,6 +183,8 @@ export interface NativeQp {
   userImmediate(message: number): number | undefined;
   chunksDone(message: number): number;
   openSend(message: number, bytes: number, immediate: number): number;
+  /** What came with the CTS of an open send, before anything of it is posted. */
+  acceptGrant(message: number, grant: Uint8Array | undefined): number;
   postSend(
     message: number,
     workRequest: number,

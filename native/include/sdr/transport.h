@@ -91,6 +91,7 @@ class EventQueue {
 };
 
 inline constexpr uint32_t kWorkRequestsMax = 1 << 20;
+inline constexpr size_t kGrantBytesMax = 64;
 
 struct QpConfig {
   sdr_geometry geometry{};
@@ -139,6 +140,9 @@ class QueuePair {
   // known yet. A phantom receive is treated as if it had bytes. Nothing missing: SDR_OK, 0 chunks.
   virtual sdr_status recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
                              Recovered* recovered) = 0;
+  // What the sender's transport has to know to write into this posted receive; goes with its CTS. Returns how many
+  // bytes of `out` were written, whole words: 0 where packets name their message and the receiver finds the memory.
+  virtual size_t grant(uint32_t /*message*/, uint8_t /*out*/[kGrantBytesMax]) const { return 0; }
   virtual sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) = 0;
   virtual sdr_status complete(uint32_t message) = 0;  // returns when the buffer can no longer change
   virtual sdr_rx* engine() = 0;                       // bitmaps, expand, user immediate, progress
@@ -153,6 +157,11 @@ class QueuePair {
   virtual sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
                                uint32_t first_chunk, uint64_t bytes) = 0;
   virtual sdr_status close_send(uint32_t message) = 0;
+  // The grant that came with the CTS of an open send, before its first post_send. SDR_INVALID: not such as this
+  // transport makes.
+  virtual sdr_status accept_grant(uint32_t /*message*/, const uint8_t* /*grant*/, size_t size) {
+    return size == 0 ? SDR_OK : SDR_INVALID;
+  }
   // One datagram of 1 to packet_bytes bytes (SDR_TOO_LARGE beyond); they are copied. Goes before queued data, through
   // the same link.
   virtual sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) = 0;

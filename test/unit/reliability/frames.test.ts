@@ -30,6 +30,7 @@ const vectors = JSON.parse(readFileSync(file, "utf8")) as {
 function frameOf(fields: Record<string, unknown>): ControlFrame {
   const frame = { ...fields };
   if (frame.kind === "ack") frame.selective = Uint32Array.from(frame.selective as number[]);
+  if (frame.grant !== undefined) frame.grant = Uint8Array.from(frame.grant as number[]);
   if (frame.kind === "policy") frame.payload = Uint8Array.from(frame.payload as number[]);
   if (frame.kind === "start") frame.immediate = frame.immediate ?? undefined;
   return frame as unknown as ControlFrame;
@@ -104,8 +105,11 @@ function randomFrame(random: Random): ControlFrame {
   const u53 = () => random.int(0, Number.MAX_SAFE_INTEGER);
   const text = () => String.fromCharCode(...words(random, 64).map((word) => 0x20 + (word % 95)));
   switch (random.int(0, 8)) {
-    case 0:
-      return { kind: "cts", message, maxBytes: u53(), policy: text() };
+    case 0: {
+      const cts = { kind: "cts", message, maxBytes: u53(), policy: text() } as const;
+      const grant = Uint8Array.from(words(random, 16), (word) => word & 0xff);
+      return grant.length % 4 === 0 && grant.length > 0 ? { ...cts, grant } : cts;
+    }
     case 1: {
       const immediate = random.chance(0.5) ? random.uint32() : undefined;
       return { kind: "start", message, bytes: u53(), immediate, policy: text() };
