@@ -12,7 +12,6 @@ namespace sdr {
 namespace {
 
 using udp::Channel;
-using udp::Environment;
 using udp::SocketAddress;
 using udp::UdpQueuePair;
 
@@ -21,7 +20,7 @@ constexpr size_t kQueuePairsMax = 1024;
 }  // namespace
 
 struct UdpContext::State {
-  Environment environment;
+  udp::Environment environment;
   UdpCapabilities capabilities;
   uint32_t channel_count = 0;
   int family = 0;

@@ -11,7 +11,7 @@
 
 namespace sdr::udp {
 
-struct Lane;
+class Lane;
 
 class SendBatch {
  public:

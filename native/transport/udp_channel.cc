@@ -152,22 +152,11 @@ void Channel::leave(int64_t now_ns) {
 // Outside the engine: a push may wait for the queue's lock, and a worker inside may not. When to come again, if not
 // for anything else.
 int64_t Channel::tell(int64_t now_ns) {
-  if (report_.events.empty() && report_.controls.empty()) return kNever;
+  if (report_.empty()) return kNever;
   if (tell_by_ns_ == kNever) tell_by_ns_ = now_ns + kTellNs;
   const int64_t due_ns = std::min(tell_by_ns_, active_ns_ + kQuietNs);
   if (!report_.urgent && report_.controls.empty() && now_ns < due_ns) return due_ns;
-  bool wake = false;
-  for (const Event& event : report_.events) wake |= environment_.events.push(event);
-  for (const Report::Control& one : report_.controls) {
-    const auto time_ns = static_cast<int64_t>(one.event.time_ns);
-    const auto result =
-        environment_.events.push_control(one.event.qp, time_ns, one.body, one.event.value);
-    wake |= result == EventQueue::Control::queued_first;
-    if (result == EventQueue::Control::dropped) one.dropped->add(1);
-  }
-  report_.events.clear();
-  report_.controls.clear();
-  report_.urgent = false;
+  const bool wake = report_.deliver(environment_.events);
   tell_by_ns_ = kNever;
   if (wake) environment_.wake();
   return kNever;

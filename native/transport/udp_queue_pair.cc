@@ -1,36 +1,27 @@
 #include "transport/udp_queue_pair.h"
 
 #include <algorithm>
-#include <cstring>
-
-#include "transport/checks.h"
 
 namespace sdr::udp {
-namespace {
-
-constexpr uint32_t kNoMessage = UINT32_MAX;
-constexpr uint64_t kLinkStream = 0;  // the only link of a queue pair's seed
-
-}  // namespace
 
 UdpQueuePair::UdpQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
                            uint64_t receive_key,
                            const std::vector<std::unique_ptr<Channel>>& channels)
-    : receives_(rx, config.geometry), work_requests_max_(config.work_requests_max), channels_(channels) {
-  shared_.environment = &environment;
-  shared_.id = id;
-  shared_.geometry = config.geometry;
-  shared_.rx = rx;
-  shared_.receive_key = receive_key;
-  shared_.rate_bps = config.rate_bps;
-  const uint32_t slots = config.geometry.slots;
-  shared_.progress_marks.reset(new std::atomic<uint32_t>[slots]);
-  for (uint32_t slot = 0; slot < slots; slot++) shared_.progress_marks[slot].store(kNoMessage);
-  sends_.resize(slots);
-  for (uint32_t i = 0; i < channels_.size(); i++)
-    lanes_.push_back(std::make_unique<Lane>(shared_, i));
+    : shared_(environment, id, config, rx, receive_key),
+      receives_(rx, config.geometry),
+      channels_(channels),
+      sends_(shared_, config.work_requests_max, make_lanes(), [this](uint32_t i) { channels_[i]->poke(); }) {
   // Last: from here on threads know the lanes.
   for (const auto& lane : lanes_) channels_[lane->channel]->add(lane.get());
+}
+
+std::vector<SendLane*> UdpQueuePair::make_lanes() {
+  std::vector<SendLane*> plain;
+  for (uint32_t i = 0; i < channels_.size(); i++) {
+    lanes_.push_back(std::make_unique<Lane>(shared_, i));
+    plain.push_back(lanes_.back().get());
+  }
+  return plain;
 }
 
 UdpQueuePair::~UdpQueuePair() {
@@ -41,19 +32,11 @@ UdpQueuePair::~UdpQueuePair() {
 sdr_status UdpQueuePair::connect(const std::vector<SocketAddress>& peer, uint64_t send_key,
                                  const LinkConfig& link, uint64_t seed) {
   if (closed_) return SDR_CLOSED;
-  if (connected_ || peer.size() != lanes_.size() || !link.is_valid()) return SDR_INVALID;
+  if (sends_.is_connected() || peer.size() != lanes_.size() || !link.is_valid()) return SDR_INVALID;
   shared_.send_key = send_key;
   for (size_t i = 0; i < lanes_.size(); i++) lanes_[i]->peer = peer[i];
-  const std::lock_guard lock(shared_.link_mutex);
-  shared_.link.emplace(link, seed, kLinkStream);
-  shared_.update_direct();
-  connected_ = true;
+  sends_.connect(link, seed);
   return SDR_OK;
-}
-
-void UdpQueuePair::progress_drained(uint32_t message) {
-  uint32_t expected = message;
-  shared_.progress_marks[message % shared_.geometry.slots].compare_exchange_strong(expected, kNoMessage);
 }
 
 // ---- receive side ----
@@ -81,94 +64,23 @@ sdr_status UdpQueuePair::complete(uint32_t message) {
 
 // ---- send side ----
 
-OpenSend* UdpQueuePair::find_send(uint32_t message) const {
-  OpenSend* send = sends_[message % shared_.geometry.slots].get();
-  return send != nullptr && send->message == message && !send->closed.load() ? send : nullptr;
-}
-
 sdr_status UdpQueuePair::open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) {
-  if (closed_) return SDR_CLOSED;
-  if (!connected_ || message == kNoMessage) return SDR_INVALID;
-  if (message_bytes > shared_.geometry.max_message_bytes) return SDR_TOO_LARGE;
-  std::shared_ptr<OpenSend>& slot = sends_[message % shared_.geometry.slots];
-  if (slot && !slot->closed.load()) return SDR_BUSY;
-  if (slot && message <= slot->message) return SDR_OUT_OF_ORDER;
-  slot = std::make_shared<OpenSend>();
-  slot->message = message;
-  slot->bytes = message_bytes;
-  slot->user_immediate = user_immediate;
-  return SDR_OK;
+  return closed_ ? SDR_CLOSED : sends_.open(message, message_bytes, user_immediate);
 }
 
 sdr_status UdpQueuePair::post_send(uint32_t message, uint32_t work_request, RegionRef region,
                                    uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) {
   if (closed_) return SDR_CLOSED;
-  const OpenSend* send = find_send(message);
-  if (send == nullptr) return SDR_CLOSED;
-  if (!region || region->base == nullptr || !region_holds(*region, source_offset, bytes))
-    return SDR_INVALID;
-  if (!is_sendable(shared_.geometry, send->bytes, first_chunk, bytes)) return SDR_INVALID;
-  if (shared_.work_requests.load() >= work_requests_max_) return SDR_BUSY;
-  shared_.work_requests.fetch_add(1);
-  auto request = std::make_shared<WorkRequest>();
-  request->id = work_request;
-  request->send = sends_[message % shared_.geometry.slots];
-  request->data = region->base + source_offset;
-  request->region = std::move(region);
-  request->cut_bytes = cut_bytes(shared_.geometry, send->bytes, first_chunk);
-  request->first_packet = first_chunk * shared_.geometry.packets_per_chunk;
-  const uint64_t packet = shared_.geometry.packet_bytes;
-  deal(request, static_cast<uint32_t>((bytes + packet - 1) / packet));
-  return SDR_OK;
-}
-
-// Packet p goes on channel p % channels.
-void UdpQueuePair::deal(const std::shared_ptr<WorkRequest>& request, uint32_t packets) {
-  const auto channels = static_cast<uint32_t>(lanes_.size());
-  const uint32_t used = std::min(packets, channels);
-  const int64_t now_ns = shared_.environment->now_ns();
-  request->lanes_left.store(used);
-  for (uint32_t i = 0; i < used; i++) {
-    auto parcel = std::make_unique<Parcel>();
-    parcel->request = request;
-    parcel->ready_ns = now_ns;
-    parcel->next_packet = request->first_packet + i;
-    parcel->end = request->first_packet + packets;
-    const uint32_t channel = parcel->next_packet % channels;
-    lanes_[channel]->post(std::move(parcel));
-    channels_[channel]->poke();
-  }
+  if (region && region->base == nullptr) return SDR_INVALID;
+  return sends_.post(message, work_request, std::move(region), source_offset, first_chunk, bytes, 0);
 }
 
 sdr_status UdpQueuePair::close_send(uint32_t message) {
-  if (closed_) return SDR_CLOSED;
-  OpenSend* send = find_send(message);
-  if (send == nullptr) return SDR_CLOSED;
-  send->closed.store(true, std::memory_order_release);
-  for (size_t i = 0; i < lanes_.size(); i++) {
-    lanes_[i]->post_purge();
-    channels_[i]->poke();
-  }
-  return SDR_OK;
+  return closed_ ? SDR_CLOSED : sends_.close(message);
 }
 
 sdr_status UdpQueuePair::send_control(PacketKind kind, const uint8_t* bytes, size_t size) {
-  if (closed_) return SDR_CLOSED;
-  if (!connected_ || kind == PacketKind::data || static_cast<size_t>(kind) >= kPacketKinds)
-    return SDR_INVALID;
-  if (bytes == nullptr || size == 0) return SDR_INVALID;
-  if (size > shared_.geometry.packet_bytes) return SDR_TOO_LARGE;
-  if (shared_.controls.load() >= kControlsMax) return SDR_BUSY;
-  shared_.controls.fetch_add(1);
-  auto parcel = std::make_unique<Parcel>();
-  parcel->kind = kind;
-  parcel->control.reset(new uint8_t[size]);
-  std::memcpy(parcel->control.get(), bytes, size);
-  parcel->control_bytes = static_cast<uint32_t>(size);
-  parcel->ready_ns = shared_.environment->now_ns();
-  lanes_[0]->post(std::move(parcel));
-  channels_[0]->poke();
-  return SDR_OK;
+  return closed_ ? SDR_CLOSED : sends_.control(kind, bytes, size);
 }
 
 // ---- looking and closing ----
@@ -178,13 +90,10 @@ QpCounters UdpQueuePair::counters() const {
   uint64_t steps[SDR_STEP_KINDS] = {};
   sdr_rx_counters(shared_.rx, steps);
   std::copy(std::begin(steps), std::end(steps), sum.steps.begin());
+  sends_.count(&sum);
   for (const auto& lane : lanes_) {
     const LaneCounters& one = lane->counters;
     sum.steps[SDR_STEP_LATE] += one.late.get();
-    sum.packets_sent += one.packets_sent.get();
-    sum.bytes_sent += one.bytes_sent.get();
-    sum.wire_bytes_sent += one.wire_bytes_sent.get();
-    sum.control_sent += one.control_sent.get();
     sum.control_received += one.control_received.get();
     sum.control_dropped += one.control_dropped.get();
     sum.bad_checksum += one.bad_checksum.get();
@@ -196,36 +105,10 @@ QpCounters UdpQueuePair::counters() const {
   return sum;
 }
 
-LinkCounters UdpQueuePair::link_counters() const {
-  LinkCounters sum;
-  {
-    const std::lock_guard lock(shared_.link_mutex);
-    if (shared_.link) sum = shared_.link->counters();
-  }
-  for (const auto& lane : lanes_) {
-    for (size_t kind = 0; kind < kPacketKinds; kind++) {
-      const uint64_t count = lane->counters.clear_by_kind[kind].get();
-      sum.offered += count;
-      sum.offered_by_kind[kind] += count;
-    }
-    sum.offered_bytes += lane->counters.clear_bytes.get();
-  }
-  return sum;
-}
+LinkCounters UdpQueuePair::link_counters() const { return sends_.link_counters(); }
 
 sdr_status UdpQueuePair::set_link(const LinkConfig& config) {
-  if (closed_) return SDR_CLOSED;
-  if (!connected_ || !config.is_valid()) return SDR_INVALID;
-  {
-    const std::lock_guard lock(shared_.link_mutex);
-    shared_.link->reconfigure(config);
-    shared_.update_direct();
-  }
-  for (size_t i = 0; i < lanes_.size(); i++) {
-    lanes_[i]->post_purge();  // mail, so that a thread about to sleep by the old link's times looks again
-    channels_[i]->poke();
-  }
-  return SDR_OK;
+  return closed_ ? SDR_CLOSED : sends_.set_link(config);
 }
 
 void UdpQueuePair::close() {
@@ -235,8 +118,7 @@ void UdpQueuePair::close() {
     channels_[i]->remove(lanes_[i].get());
     lanes_[i]->drop_all();
   }
-  for (auto& send : sends_)
-    if (send) send->closed.store(true);
+  sends_.close_all();
   receives_.close();
 }
 

@@ -5,14 +5,13 @@
 #include <vector>
 
 #include "transport/receives.h"
+#include "transport/sends.h"
 #include "transport/udp_channel.h"
 
 namespace sdr::udp {
 
 class UdpQueuePair final : public QueuePair {
  public:
-  static constexpr uint32_t kControlsMax = 4096;  // control datagrams posted and not yet sent
-
   // Takes the engine. The channels outlive the queue pair's close().
   UdpQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
                uint64_t receive_key, const std::vector<std::unique_ptr<Channel>>& channels);
@@ -21,7 +20,7 @@ class UdpQueuePair final : public QueuePair {
   sdr_status connect(const std::vector<SocketAddress>& peer, uint64_t send_key,
                      const LinkConfig& link, uint64_t seed);
   // A progress event of this message left the event queue.
-  void progress_drained(uint32_t message);
+  void progress_drained(uint32_t message) { shared_.progress_drained(message); }
   uint64_t receive_key() const { return shared_.receive_key; }
   bool closed() const { return closed_; }
 
@@ -46,16 +45,14 @@ class UdpQueuePair final : public QueuePair {
   void close() override;
 
  private:
-  OpenSend* find_send(uint32_t message) const;
-  void deal(const std::shared_ptr<WorkRequest>& request, uint32_t packets);
+  std::vector<SendLane*> make_lanes();
 
   Shared shared_;
   Receives receives_;
-  const uint32_t work_requests_max_;
   const std::vector<std::unique_ptr<Channel>>& channels_;
   std::vector<std::unique_ptr<Lane>> lanes_;
-  std::vector<std::shared_ptr<OpenSend>> sends_;     // by slot; the last life stays, closed
-  bool connected_ = false, closed_ = false;
+  Sends sends_;
+  bool closed_ = false;
 };
 
 }  // namespace sdr::udp

@@ -20,8 +20,8 @@ namespace {
 struct Ends {
   Descriptor sender, receiver;
   SocketAddress to;
-  Environment environment;
-  Shared shared;
+  udp::Environment environment;
+  Shared shared{environment, 0, QpConfig{}, nullptr, 0};
   Lane lane{shared, 0}, other{shared, 0};
 
   Ends() {
@@ -36,7 +36,6 @@ struct Ends {
     CHECK(sender.get() >= 0 && receiver.get() >= 0);
     to = local_address(receiver.get());
     environment.wake = [] {};
-    shared.environment = &environment;
   }
   // The first payload byte of each datagram, in order of arrival; loopback has delivered when a send returns.
   std::vector<uint8_t> arrived() const {

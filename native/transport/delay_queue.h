@@ -7,7 +7,7 @@
 #include <deque>
 #include <vector>
 
-namespace sdr::udp {
+namespace sdr {
 
 struct Parcel;
 
@@ -64,4 +64,4 @@ class DelayQueue {
   uint64_t sequence_ = 0;
 };
 
-}  // namespace sdr::udp
+}  // namespace sdr
