@@ -79,7 +79,7 @@ Napi::Object QueuePairWrap::create(Napi::Env env, std::shared_ptr<void> owner, Q
   self->native_->qp = qp;
   self->destroy_ = std::move(destroy);
   // The views may outlive this object: they keep the owner (and so the engine's memory) until detached by shut().
-  const sdr_bitmap_slab slab = sdr_rx_bitmaps(qp->engine());
+  const sdr_bitmap_slab slab = qp->engine().bitmaps();
   auto* hold = new std::shared_ptr<void>(std::move(owner));
   auto bitmaps = Napi::ArrayBuffer::New(
       env, slab.base, slab.bytes, [](Napi::BasicEnv, void*, std::shared_ptr<void>* held) { delete held; }, hold);
@@ -174,21 +174,21 @@ Napi::Value QueuePairWrap::chunk_expand(const Napi::CallbackInfo& info) {
   if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_biguint64_array)
     throw Napi::TypeError::New(env, "bits is not a BigUint64Array");
   auto bits = info[2].As<Napi::BigUint64Array>();
-  return status(env, sdr_rx_chunk_expand(native(env).engine(), whole32(info[0], "message"), whole32(info[1], "chunk"),
-                                         bits.Data(), bits.ElementLength()));
+  return status(env, native(env).engine().chunk_expand(whole32(info[0], "message"), whole32(info[1], "chunk"),
+                                                       bits.Data(), bits.ElementLength()));
 }
 
 Napi::Value QueuePairWrap::user_immediate(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   uint32_t value = 0;
-  if (!sdr_rx_user_immediate(native(env).engine(), whole32(info[0], "message"), &value)) return env.Undefined();
+  if (!native(env).engine().user_immediate(whole32(info[0], "message"), &value)) return env.Undefined();
   return Napi::Number::New(env, value);
 }
 
 Napi::Value QueuePairWrap::chunks_done(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   sdr_rx_progress progress{};
-  if (sdr_rx_progress_get(native(env).engine(), whole32(info[0], "message"), &progress) != SDR_OK)
+  if (native(env).engine().progress(whole32(info[0], "message"), &progress) != SDR_OK)
     return Napi::Number::New(env, 0);
   return Napi::Number::New(env, progress.chunks_done);
 }

@@ -57,7 +57,7 @@ class Qp final : public QueuePair {
                      Recovered* recovered) override;
   sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
   sdr_status complete(uint32_t message) override;
-  sdr_rx* engine() override { return rx_; }
+  const ReceiveEngine& engine() const override { return engine_; }
   sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) override;
   sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region,
                        uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) override;
@@ -95,6 +95,7 @@ class Qp final : public QueuePair {
   const uint32_t id_;
   const QpConfig config_;
   sdr_rx* const rx_;
+  HostEngine engine_;
   Receives receives_;
   uint32_t peer_ = kNone, link_ = kNone;
   uint32_t pace_source_;

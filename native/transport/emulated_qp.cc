@@ -12,7 +12,8 @@ Qp::Qp(Core& core, uint32_t id, const QpConfig& config, sdr_rx* rx)
       id_(id),
       config_(config),
       rx_(rx),
-      receives_(rx, config.geometry),
+      engine_(rx),
+      receives_(engine_, config.geometry),
       pace_source_(core.add_source(Core::SourceKind::pacer, id)),
       sending_(config.geometry.slots),
       receiving_(config.geometry.slots) {

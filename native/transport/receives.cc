@@ -36,15 +36,15 @@ bool may_share(const BlockChunks& a, const BlockChunks& b) {
 
 }  // namespace
 
-Receives::Receives(sdr_rx* rx, const sdr_geometry& geometry)
-    : rx_(rx), geometry_(geometry), slots_(geometry.slots) {}
+Receives::Receives(ReceiveEngine& engine, const sdr_geometry& geometry)
+    : engine_(engine), geometry_(geometry), slots_(geometry.slots) {}
 
 sdr_status Receives::post(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                           Parity parity) {
   if (!is_receivable(geometry_, region.get(), offset, bytes, parity)) return SDR_INVALID;
   const sdr_status status =
-      sdr_rx_post_parity(rx_, message, memory_at(region.get(), offset), bytes,
-                         memory_at(parity.region.get(), parity.offset), parity.chunks);
+      engine_.post(message, memory_at(region.get(), offset), bytes, memory_at(parity.region.get(), parity.offset),
+                   parity.chunks);
   if (status != SDR_OK) return status;
   const std::lock_guard lock(mutex_);
   Slot& slot = slot_of(message);
@@ -59,7 +59,7 @@ sdr_status Receives::post(uint32_t message, RegionRef region, uint64_t offset, u
 }
 
 sdr_status Receives::set_length(uint32_t message, uint64_t bytes, bool* complete) {
-  const sdr_status status = sdr_rx_set_length(rx_, message, bytes, complete);
+  const sdr_status status = engine_.set_length(message, bytes, complete);
   if (status != SDR_OK) return status;
   const std::lock_guard lock(mutex_);
   Slot& slot = slot_of(message);
@@ -76,7 +76,7 @@ sdr_status Receives::complete(uint32_t message) {
     slot.posted = false;
     ended_.wait(lock, [&] { return slot.running.empty(); });
   }
-  const sdr_status status = sdr_rx_complete(rx_, message);
+  const sdr_status status = engine_.complete(message);
   // Not before: until then packets may come.
   slot.region.reset();
   slot.parity.region.reset();
@@ -134,7 +134,7 @@ sdr_status Receives::recover(uint32_t message, const codec::Code& code, const Bl
 
 // Acquires the chunk's bytes with its bit.
 bool Receives::has_chunk(uint32_t message, uint32_t bit) const {
-  const sdr_bitmap_slab slab = sdr_rx_bitmaps(rx_);
+  const sdr_bitmap_slab slab = engine_.bitmaps();
   const uint8_t* words = slab.base + message % geometry_.slots * slab.stride;
   const auto* word = reinterpret_cast<const uint32_t*>(words) + (bit >> 5);
   return (__atomic_load_n(word, __ATOMIC_ACQUIRE) >> (bit & 31) & 1) != 0;
@@ -162,7 +162,7 @@ sdr_status Receives::make(const Block& block, Recovered* recovered) const {
   const auto span = static_cast<uint32_t>(span_of(block.at));
   std::vector<uint8_t> sealed(span);
   for (uint32_t i = 0; i < count; i++) sealed[i * stride] = present[i] == 0 ? 1 : 0;
-  const sdr_status status = sdr_rx_seal(rx_, block.message, first, span, sealed.data());
+  const sdr_status status = engine_.seal(block.message, first, span, sealed.data());
   if (status != SDR_OK) return status;
   const uint32_t missing = look(block, present);
   if (missing == 0) return SDR_OK;
@@ -182,7 +182,7 @@ sdr_status Receives::make(const Block& block, Recovered* recovered) const {
   }
   recovered->chunks = missing;
   recovered->parity_used = parity_used;
-  return sdr_rx_fill(rx_, block.message, first, span, sealed.data(), &recovered->complete);
+  return engine_.fill(block.message, first, span, sealed.data(), &recovered->complete);
 }
 
 }  // namespace sdr

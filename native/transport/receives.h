@@ -16,7 +16,7 @@ namespace sdr {
 class Receives {
  public:
   // The engine stays the caller's, and must be there until close() has returned.
-  Receives(sdr_rx* rx, const sdr_geometry& geometry);
+  Receives(ReceiveEngine& engine, const sdr_geometry& geometry);
 
   sdr_status post(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                   Parity parity);
@@ -46,7 +46,7 @@ class Receives {
   bool has_chunk(uint32_t message, uint32_t bit) const;
   uint32_t look(const Block& block, uint8_t* present) const;
 
-  sdr_rx* const rx_;
+  ReceiveEngine& engine_;
   const sdr_geometry geometry_;
   std::mutex mutex_;  // guards all below
   std::condition_variable ended_;

@@ -8,7 +8,8 @@ UdpQueuePair::UdpQueuePair(Environment& environment, uint32_t id, const QpConfig
                            uint64_t receive_key,
                            const std::vector<std::unique_ptr<Channel>>& channels)
     : shared_(environment, id, config, rx, receive_key),
-      receives_(rx, config.geometry),
+      engine_(rx),
+      receives_(engine_, config.geometry),
       channels_(channels),
       sends_(shared_, config.work_requests_max, make_lanes(), [this](uint32_t i) { channels_[i]->poke(); }) {
   // Last: from here on threads know the lanes.

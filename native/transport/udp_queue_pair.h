@@ -32,7 +32,7 @@ class UdpQueuePair final : public QueuePair {
                      Recovered* recovered) override;
   sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
   sdr_status complete(uint32_t message) override;
-  sdr_rx* engine() override { return shared_.rx; }
+  const ReceiveEngine& engine() const override { return engine_; }
   sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) override;
   sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region,
                        uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) override;
@@ -48,6 +48,7 @@ class UdpQueuePair final : public QueuePair {
   std::vector<SendLane*> make_lanes();
 
   Shared shared_;
+  HostEngine engine_;
   Receives receives_;
   const std::vector<std::unique_ptr<Channel>>& channels_;
   std::vector<std::unique_ptr<Lane>> lanes_;

@@ -47,7 +47,7 @@ struct Repeater {
     }
   }
   void send_bitmap() {
-    const sdr_bitmap_slab slab = sdr_rx_bitmaps(pair.b->engine());
+    const sdr_bitmap_slab slab = pair.b->engine().bitmaps();
     const uint8_t* const bits = slab.base + (current % 8) * slab.stride;
     CHECK_EQ(pair.b->send_control(PacketKind::ack, bits, (chunks + 31) / 32 * 4), SDR_OK);
   }

@@ -110,7 +110,7 @@ struct Pair {
   }
   bool is_complete(uint32_t message) {
     sdr_rx_progress progress{};
-    CHECK_EQ(sdr_rx_progress_get(b->engine(), message, &progress), SDR_OK);
+    CHECK_EQ(b->engine().progress(message, &progress), SDR_OK);
     return progress.complete;
   }
 

@@ -70,7 +70,8 @@ struct Sent {
 struct Bench {
   explicit Bench(const sdr_geometry& geometry_is) : geometry(geometry_is) {
     CHECK_EQ(sdr_rx_create(&geometry, &rx), SDR_OK);
-    receives = std::make_unique<Receives>(rx, geometry);
+    engine = std::make_unique<HostEngine>(rx);
+    receives = std::make_unique<Receives>(*engine, geometry);
   }
   ~Bench() {
     receives->close();
@@ -121,6 +122,7 @@ struct Bench {
 
   const sdr_geometry geometry;
   sdr_rx* rx = nullptr;
+  std::unique_ptr<HostEngine> engine;
   std::unique_ptr<Receives> receives;
   uint64_t posted = 0;
   uint32_t messages = 0;  // reported complete by packets

@@ -106,7 +106,7 @@ class Fuzz {
   uint64_t pick(uint64_t below) { return random_() % below; }
   bool is_complete(uint32_t message) const {
     sdr_rx_progress progress{};
-    return sdr_rx_progress_get(pair_.b.qp->engine(), message, &progress) == SDR_OK && progress.complete;
+    return pair_.b.qp->engine().progress(message, &progress) == SDR_OK && progress.complete;
   }
 
   // Keeps all datagrams of a message as its sender makes them, and some control.

@@ -163,7 +163,7 @@ struct Memory {
 };
 
 inline bool chunk_done(QueuePair* qp, uint32_t message, uint32_t chunk) {
-  const sdr_bitmap_slab slab = sdr_rx_bitmaps(qp->engine());
+  const sdr_bitmap_slab slab = qp->engine().bitmaps();
   const uint8_t* base = slab.base + (message % qp->geometry().slots) * slab.stride;
   const auto* words = reinterpret_cast<const uint32_t*>(base);
   return (__atomic_load_n(&words[chunk >> 5], __ATOMIC_ACQUIRE) >> (chunk & 31) & 1) != 0;

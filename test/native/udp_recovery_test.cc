@@ -144,7 +144,7 @@ TEST(recovery_goes_on_while_packets_arrive_and_until_completion_or_closing) {
     // Every third one is ended while it is under way; the others are made whole, with another copy if need be.
     const auto done = [&] {
       sdr_rx_progress progress{};
-      CHECK_EQ(sdr_rx_progress_get(pair.b.qp->engine(), 0, &progress), SDR_OK);
+      CHECK_EQ(pair.b.qp->engine().progress(0, &progress), SDR_OK);
       return progress.chunks_done;
     };
     if (round % 3 == 0) {

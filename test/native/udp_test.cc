@@ -115,7 +115,7 @@ TEST(missing_packets_are_exactly_those_the_link_dropped) {
     CHECK_EQ(pair.a.qp->open_send(0, from.size, 0), SDR_OK);
     const auto done = [&] {
       sdr_rx_progress progress{};
-      CHECK_EQ(sdr_rx_progress_get(pair.b.qp->engine(), 0, &progress), SDR_OK);
+      CHECK_EQ(pair.b.qp->engine().progress(0, &progress), SDR_OK);
       return uint64_t{progress.chunks_done};
     };
     uint64_t offered = 0, dropped = 0;

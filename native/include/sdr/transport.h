@@ -15,6 +15,7 @@
 #include "sdr/codec.h"
 #include "sdr/engine.h"
 #include "sdr/link.h"
+#include "sdr/receive_engine.h"
 
 namespace sdr {
 
@@ -145,7 +146,7 @@ class QueuePair {
   virtual size_t grant(uint32_t /*message*/, uint8_t /*out*/[kGrantBytesMax]) const { return 0; }
   virtual sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) = 0;
   virtual sdr_status complete(uint32_t message) = 0;  // returns when the buffer can no longer change
-  virtual sdr_rx* engine() = 0;                       // bitmaps, expand, user immediate, progress
+  virtual const ReceiveEngine& engine() const = 0;    // bitmaps, expand, user immediate, progress
 
   // Send side. open_send once a message (its total length fixes the last, short packet), numbers ascending within a
   // slot: SDR_BUSY while the slot's last send is open, SDR_OUT_OF_ORDER for a number already used. post_send any number
