@@ -78,7 +78,7 @@ std::unique_ptr<UdpContext::State> UdpContext::State::open(const UdpOptions& opt
   state->family = local.family();
   for (uint32_t i = 0; i < options.channels; i++) {
     if (i > 0 && !udp::parse_address(options.address, 0, &local)) return nullptr;
-    udp::Descriptor socket = udp::open_socket(local, options, &state->capabilities, error);
+    Descriptor socket = udp::open_socket(local, options, &state->capabilities, error);
     if (socket.get() < 0) return nullptr;
     state->channels.push_back(std::make_unique<Channel>(i, std::move(socket), state->capabilities,
                                                         state->environment));
@@ -90,8 +90,12 @@ std::unique_ptr<UdpContext::State> UdpContext::State::open(const UdpOptions& opt
     const auto found = plain->queue_pairs.find(qp);
     if (found != plain->queue_pairs.end()) found->second->progress_drained(message);
   });
-  for (auto& channel : state->channels)
-    if (!channel->start(error)) return nullptr;
+  for (auto& channel : state->channels) {
+    if (const int number = channel->start(); number != 0) {
+      *error = {number, "thread"};
+      return nullptr;
+    }
+  }
   return state;
 }
 

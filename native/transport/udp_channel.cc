@@ -7,10 +7,6 @@ namespace {
 
 constexpr size_t kQuantumSends = 2;     // whole ones of a queue pair in its turn, where there are several
 constexpr int64_t kSpinNs = 5'000;      // a shorter wait is not worth a sleep
-// JavaScript is told of progress and injection at the latest so long after, or when nothing has moved for a while: a
-// wake-up costs as much as tens of packets, and a bitmap that changes every few microseconds can be read now and then.
-constexpr int64_t kTellNs = 200'000;
-constexpr int64_t kQuietNs = 30'000;
 // After this much at once more is likely: going to sleep, and being woken by the sender, would take longer.
 constexpr size_t kBulkBytes = 32 * 1024;
 constexpr int64_t kLingerNs = 20'000;
@@ -20,7 +16,7 @@ constexpr int64_t kBlockedNs = 1'000'000;  // when to try a full socket again at
 
 Channel::Channel(uint32_t index, Descriptor socket, const UdpCapabilities& capabilities,
                  Environment& environment)
-    : index_(index),
+    : Worker("sdr-udp-", index, environment),
       environment_(environment),
       socket_(std::move(socket)),
       address_(local_address(socket_.get())),
@@ -30,82 +26,32 @@ Channel::Channel(uint32_t index, Descriptor socket, const UdpCapabilities& capab
 
 Channel::~Channel() { stop(); }
 
-bool Channel::start(UdpError* error) {
-  if (!waker_.open(error)) return false;
-  try {
-    thread_ = std::thread([this] { run(); });
-  } catch (const std::system_error& failure) {
-    error->number = failure.code().value();
-    error->call = "thread";
-    return false;
-  }
-  return true;
-}
-
 void Channel::stop() {
-  stopping_.store(true);
-  if (thread_.joinable()) {
-    waker_.signal();
-    thread_.join();
-  }
+  Worker::stop();
   socket_.reset();
 }
 
-void Channel::add(Lane* lane) { change({lane, true}); }
-void Channel::remove(Lane* lane) { change({lane, false}); }
-
-void Channel::change(Command command) {
-  std::unique_lock lock(command_mutex_);
-  if (!thread_.joinable()) return apply(command);
-  commands_.push_back(command);
-  const uint64_t mine = ++commands_given_;
-  commanded_.store(true);
-  waker_.signal();
-  obeyed_.wait(lock, [&] { return commands_done_ >= mine; });
+void Channel::add(Lane* lane) {
+  change([this, lane] {
+    by_key_.emplace(lane->shared.receive_key, lane);
+    lanes_.push_back(lane);
+  });
 }
 
-void Channel::obey() {
-  const std::lock_guard lock(command_mutex_);
-  commanded_.store(false);
-  for (const Command& command : commands_) apply(command);
-  commands_done_ += commands_.size();
-  commands_.clear();
-  obeyed_.notify_all();
+void Channel::remove(Lane* lane) {
+  change([this, lane] {
+    batch_.remove(lane);
+    by_key_.erase(lane->shared.receive_key);
+    std::erase(lanes_, lane);
+  });
 }
 
-void Channel::apply(const Command& command) {
-  if (command.add) {
-    by_key_.emplace(command.lane->shared.receive_key, command.lane);
-    lanes_.push_back(command.lane);
-    return;
-  }
-  batch_.remove(command.lane);
-  by_key_.erase(command.lane->shared.receive_key);
-  std::erase(lanes_, command.lane);
-}
-
-void Channel::poke() {
-  if (sleeping_.exchange(false)) waker_.signal();
-}
-
-// Mail is for when the batch has gone: while the socket has no room, nobody would open it.
-bool Channel::is_called() const {
-  return stopping_.load() || commanded_.load() ||
-         (batch_.empty() && std::any_of(lanes_.begin(), lanes_.end(),
-                                        [](const Lane* lane) { return lane->has_mail(); }));
-}
-
-void Channel::run() {
-  prepare_thread(index_);
-  while (!stopping_.load(std::memory_order_acquire)) {
-    if (commanded_.load(std::memory_order_acquire)) obey();
-    const int64_t now_ns = environment_.now_ns();
-    const size_t received = receive(now_ns);
-    const int64_t send_ns = send(now_ns);
-    const int64_t again_ns = std::min(send_ns, tell(now_ns));
-    if (received == 0 && again_ns > now_ns) sleep(now_ns, again_ns);
-  }
-  obey();  // nobody may wait for a thread that is gone
+void Channel::round() {
+  const int64_t now_ns = environment_.now_ns();
+  const size_t received = receive(now_ns);
+  const int64_t send_ns = send(now_ns);
+  const int64_t again_ns = std::min(send_ns, tell(report_, now_ns));
+  if (received == 0 && again_ns > now_ns) sleep(now_ns, again_ns);
 }
 
 // ---- receiving ----
@@ -122,7 +68,7 @@ size_t Channel::receive(int64_t now_ns) {
     if (entered_ != nullptr) entered_->settle(now_ns, report_);
   }
   leave(now_ns);
-  if (count > 0) active_ns_ = now_ns;
+  if (count > 0) note_activity(now_ns);
   if (bytes >= kBulkBytes) linger_until_ns_ = now_ns + kLingerNs;
   return count;
 }
@@ -149,19 +95,6 @@ void Channel::leave(int64_t now_ns) {
   entered_ = nullptr;
 }
 
-// Outside the engine: a push may wait for the queue's lock, and a worker inside may not. When to come again, if not
-// for anything else.
-int64_t Channel::tell(int64_t now_ns) {
-  if (report_.empty()) return kNever;
-  if (tell_by_ns_ == kNever) tell_by_ns_ = now_ns + kTellNs;
-  const int64_t due_ns = std::min(tell_by_ns_, active_ns_ + kQuietNs);
-  if (!report_.urgent && report_.controls.empty() && now_ns < due_ns) return due_ns;
-  const bool wake = report_.deliver(environment_.events);
-  tell_by_ns_ = kNever;
-  if (wake) environment_.wake();
-  return kNever;
-}
-
 // ---- sending ----
 
 // Fills one batch, lane after lane, and hands it over. When to come again; <= now_ns: at once.
@@ -181,7 +114,7 @@ int64_t Channel::send(int64_t now_ns) {
   if (served < count) again_ns = now_ns;
   // The next turn begins with the lane that the batch had no room for; when all were served, with the second one.
   if (count > 0) turn_ = (turn_ + (served < count ? served : 1)) % count;
-  if (!batch_.empty()) active_ns_ = now_ns;
+  if (!batch_.empty()) note_activity(now_ns);
   const bool handed_over = batch_.flush(socket_.get());
   if (gso_.load(std::memory_order_relaxed) != batch_.gso())
     gso_.store(batch_.gso(), std::memory_order_relaxed);
@@ -190,17 +123,22 @@ int64_t Channel::send(int64_t now_ns) {
   return again_ns;
 }
 
+// Mail is for when the batch has gone: while the socket has no room, nobody would open it.
+bool Channel::has_mail() const {
+  return batch_.empty() && std::any_of(lanes_.begin(), lanes_.end(),
+                                       [](const Lane* lane) { return lane->has_mail(); });
+}
+
 void Channel::sleep(int64_t now_ns, int64_t until_ns) {
   const int64_t left = until_ns - now_ns;
   if (left < kSpinNs) return;
   if (now_ns < linger_until_ns_) return std::this_thread::yield();
-  // Whoever posts after this store signals; what was posted before is seen below.
-  sleeping_.store(true);
-  if (!is_called()) {
+  begin_sleep();
+  if (!is_called() && !has_mail()) {
     const bool for_room = !batch_.empty() && batch_.room_is_announced();
     wait_for(socket_.get(), for_room, waker_, until_ns == INT64_MAX ? -1 : left);
   }
-  sleeping_.store(false);
+  end_sleep();
 }
 
 }  // namespace sdr::udp

@@ -15,9 +15,6 @@
 
 #if defined(__linux__)
 #include <netinet/udp.h>
-#include <pthread.h>
-#include <sys/eventfd.h>
-#include <sys/prctl.h>
 #endif
 
 namespace sdr::udp {
@@ -159,16 +156,6 @@ uint32_t payload_bytes_max(const SocketAddress& local) {
   return mtu <= headers ? 0 : std::min<uint32_t>(mtu - headers, SDR_PACKET_BYTES_MAX);
 }
 
-Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  return *this;
-}
-
-void Descriptor::reset() {
-  if (fd_ >= 0) close(fd_);
-  fd_ = -1;
-}
-
 Descriptor open_socket(const SocketAddress& local, const UdpOptions& options,
                        UdpCapabilities* capabilities, UdpError* error) {
   Descriptor opened(open_datagram(local.family()));
@@ -281,55 +268,10 @@ size_t ReceiveBatch::receive(int fd) {
 
 // ---- sleeping ----
 
-bool Waker::open(UdpError* error) {
-#if defined(__linux__)
-  read_ = Descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  if (read_.get() < 0) failed(error, "eventfd");
-#else
-  int ends[2] = {-1, -1};
-  if (pipe(ends) != 0) failed(error, "pipe");
-  read_ = Descriptor(ends[0]);
-  write_ = Descriptor(ends[1]);
-  for (const int end : ends) {
-    fcntl(end, F_SETFL, O_NONBLOCK);
-    fcntl(end, F_SETFD, FD_CLOEXEC);
-  }
-#endif
-  return read_.get() >= 0;
-}
-
-void Waker::signal() {
-  const uint64_t one = 1;  // a full pipe or counter is as good as a signal: the result does not matter
-  const int fd = write_.get() >= 0 ? write_.get() : read_.get();
-  [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof one);
-}
-
-void Waker::clear() {
-  uint8_t sink[64];
-  [[maybe_unused]] const ssize_t taken = read(read_.get(), sink, sizeof sink);
-}
-
 void wait_for(int fd, bool writable, Waker& waker, int64_t timeout_ns) {
   pollfd watched[2] = {{fd, static_cast<short>(writable ? POLLIN | POLLOUT : POLLIN), 0},
                        {waker.readable(), POLLIN, 0}};
-#if defined(__linux__)
-  const timespec limit{static_cast<time_t>(timeout_ns / 1'000'000'000),
-                       static_cast<long>(timeout_ns % 1'000'000'000)};
-  const int ready = ppoll(watched, 2, timeout_ns < 0 ? nullptr : &limit, nullptr);
-#else
-  const int64_t milliseconds = std::min<int64_t>((timeout_ns + 999'999) / 1'000'000, 60'000);
-  const int ready = poll(watched, 2, timeout_ns < 0 ? -1 : static_cast<int>(milliseconds));
-#endif
-  if (ready > 0 && watched[1].revents != 0) waker.clear();
-}
-
-void prepare_thread([[maybe_unused]] uint32_t channel) {
-#if defined(__linux__)
-  prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
-  char name[16] = "sdr-udp-";
-  std::strncat(name, std::to_string(channel).c_str(), 4);
-  pthread_setname_np(pthread_self(), name);
-#endif
+  if (wait_any(watched, 2, timeout_ns) > 0 && watched[1].revents != 0) waker.clear();
 }
 
 }  // namespace sdr::udp

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "sdr/udp.h"
+#include "transport/worker.h"
 
 namespace sdr::udp {
 
@@ -28,21 +29,6 @@ UdpAddress to_text(const SocketAddress& address);
 // The largest payload that leaves the interface of `local` unfragmented; for a wildcard address, the smallest over all
 // interfaces that are up. At most SDR_PACKET_BYTES_MAX.
 uint32_t payload_bytes_max(const SocketAddress& local);
-
-// Owns a file descriptor.
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-  Descriptor& operator=(Descriptor&& other) noexcept;
-  ~Descriptor() { reset(); }
-  int get() const { return fd_; }
-  void reset();
-
- private:
-  int fd_ = -1;
-};
 
 // Opens, configures and binds; `gso`, `gro` and the granted sizes are written to `capabilities`. An invalid descriptor
 // on failure, with *error set.
@@ -82,23 +68,8 @@ class ReceiveBatch {
   std::unique_ptr<Native, NativeDelete> native_;
 };
 
-// Wakes a thread that sleeps in wait_for().
-class Waker {
- public:
-  bool open(UdpError* error);
-  void signal();  // from any thread
-  void clear();
-  int readable() const { return read_.get(); }
-
- private:
-  Descriptor read_, write_;  // write_ unused where one descriptor does both
-};
-
 // Sleeps until `fd` has a datagram (or room to send, when `writable`), the waker is signalled, or `timeout_ns` has
 // passed; negative: no limit. Spurious returns are allowed.
 void wait_for(int fd, bool writable, Waker& waker, int64_t timeout_ns);
-
-// Makes short timeouts of the calling thread exact to a microsecond where the system allows it, and names the thread.
-void prepare_thread(uint32_t channel);
 
 }  // namespace sdr::udp
