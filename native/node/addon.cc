@@ -6,6 +6,7 @@
 #include "node/queue_pair.h"
 #include "node/region.h"
 #include "node/udp_context.h"
+#include "node/verbs_context.h"
 #include "node/world.h"
 
 namespace sdr::node {
@@ -46,6 +47,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   environment->queue_pair = Napi::Persistent(QueuePairWrap::define(env));
   environment->world = Napi::Persistent(WorldWrap::define(env));
   environment->udp_context = Napi::Persistent(UdpContextWrap::define(env));
+  environment->verbs_context = Napi::Persistent(VerbsContextWrap::define(env));
   environment->code = Napi::Persistent(CodeWrap::define(env));
 
   exports.Set("createCode", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
@@ -56,12 +58,17 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("allocateRegion", Napi::Function::New(env, RegionWrap::allocate));
   exports.Set("scratchRegion", Napi::Function::New(env, RegionWrap::scratch));
   exports.Set("phantomRegion", Napi::Function::New(env, RegionWrap::phantom));
+  exports.Set("dmabufRegion", Napi::Function::New(env, RegionWrap::dmabuf));
   exports.Set("createWorld", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
                 return Environment::of(info.Env()).world.New({info[0], info[1]});
               }));
   exports.Set("createUdpContext", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
                 return Environment::of(info.Env()).udp_context.New({info[0], info[1]});
               }));
+  exports.Set("createVerbsContext", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+                return Environment::of(info.Env()).verbs_context.New({info[0], info[1]});
+              }));
+  exports.Set("hasVerbs", Napi::Boolean::New(env, VerbsContext::is_compiled()));
   return exports;
 }
 

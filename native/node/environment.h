@@ -1,4 +1,4 @@
-// What the addon keeps for each JavaScript environment (main thread or worker): constructors, open UDP contexts and
+// What the addon keeps for each JavaScript environment (main thread or worker): constructors, open contexts and
 // tasks to end when it ends, and references that native threads let go of and only its thread may delete.
 #pragma once
 
@@ -27,12 +27,19 @@ class ReleaseQueue {
   bool abandoned_ = false;
 };
 
-class UdpContextWrap;
+// A context that has threads: they end before the environment does.
+class OpenContext {
+ public:
+  virtual void shut() = 0;
+
+ protected:
+  ~OpenContext() = default;
+};
 
 struct Environment {
-  Napi::FunctionReference region, queue_pair, world, udp_context, code;
+  Napi::FunctionReference region, queue_pair, world, udp_context, verbs_context, code;
   std::shared_ptr<ReleaseQueue> releases = std::make_shared<ReleaseQueue>();
-  std::set<UdpContextWrap*> open_contexts;
+  std::set<OpenContext*> open_contexts;
   Tasks tasks;
 
   static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }

@@ -84,6 +84,19 @@ Napi::Value RegionWrap::phantom(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::make_shared<const Region>(Region{nullptr, whole(info[0], "bytes")}));
 }
 
+Napi::Value RegionWrap::dmabuf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Region region;
+  region.dmabuf_fd = static_cast<int>(whole32(info[0], "fd") & INT32_MAX);
+  region.dmabuf_offset = whole(info[1], "offset");
+  region.bytes = whole(info[2], "bytes");
+  bool lossless = false;
+  if (!info[3].IsBigInt()) throw Napi::TypeError::New(env, "address is not a bigint");
+  region.base = reinterpret_cast<uint8_t*>(info[3].As<Napi::BigInt>().Uint64Value(&lossless));
+  if (!lossless) throw Napi::TypeError::New(env, "address is beyond 64 bits");
+  return wrap(env, std::make_shared<const Region>(region));
+}
+
 RegionRef RegionWrap::unwrap(const Napi::Value& value) {
   if (value.IsNull() || value.IsUndefined()) return nullptr;
   const Napi::Env env = value.Env();

@@ -13,6 +13,7 @@ class RegionWrap : public Napi::ObjectWrap<RegionWrap> {
   static Napi::Value allocate(const Napi::CallbackInfo& info);
   static Napi::Value scratch(const Napi::CallbackInfo& info);
   static Napi::Value phantom(const Napi::CallbackInfo& info);
+  static Napi::Value dmabuf(const Napi::CallbackInfo& info);
   // A null or undefined value is a phantom of no region. Throws TypeError for a buffer that was detached since.
   static RegionRef unwrap(const Napi::Value& value);
 

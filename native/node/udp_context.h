@@ -1,26 +1,20 @@
 // The UDP transport's context for JavaScript.
 #pragma once
 
-#include <cstddef>
-
 #include "node/environment.h"
 #include "node/values.h"
+#include "node/wake.h"
 #include "sdr/udp.h"
 
 namespace sdr::node {
 
-// Calls `wake` on the JavaScript thread. What it throws is an uncaught exception of the program, as from a
-// timer's callback; in an environment that is being terminated the call simply does not happen.
-void call_wake(Napi::Env env, Napi::Function wake, std::nullptr_t* context, std::nullptr_t* data);
-using WakeFunction = Napi::TypedThreadSafeFunction<std::nullptr_t, std::nullptr_t, call_wake>;
-
-class UdpContextWrap : public Napi::ObjectWrap<UdpContextWrap> {
+class UdpContextWrap : public Napi::ObjectWrap<UdpContextWrap>, public OpenContext {
  public:
   static Napi::Function define(Napi::Env env);
   explicit UdpContextWrap(const Napi::CallbackInfo& info);
   ~UdpContextWrap() override;
   // Closes sockets and joins threads. Idempotent; also called when the environment ends.
-  void shut();
+  void shut() override;
 
  private:
   UdpContext& native(Napi::Env env) const;

@@ -23,6 +23,9 @@ inline uint64_t chunk_bytes(const sdr_geometry& geometry) {
 bool is_receivable(const sdr_geometry& geometry, const Region* region, uint64_t offset,
                    uint64_t bytes, const Parity& parity);
 
+// Whether a processor may touch its bytes.
+inline bool is_host_memory(const Region* region) { return region == nullptr || region->dmabuf_fd < 0; }
+
 // Where the bytes are; null without memory.
 inline uint8_t* memory_at(const Region* region, uint64_t offset) {
   return region != nullptr && region->base != nullptr ? region->base + offset : nullptr;

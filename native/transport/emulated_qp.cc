@@ -43,6 +43,7 @@ uint32_t Qp::packet_bytes_of(const Work& work, uint32_t packet) const {
 sdr_status Qp::post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                             Parity parity) {
   if (closed_) return SDR_CLOSED;
+  if (!is_host_memory(region.get()) || !is_host_memory(parity.region.get())) return SDR_INVALID;
   const sdr_status status =
       receives_.post(message, std::move(region), offset, bytes, std::move(parity));
   if (status != SDR_OK) return status;
@@ -92,6 +93,7 @@ sdr_status Qp::post_send(uint32_t message, uint32_t work_request, RegionRef regi
   if (closed_ || !slot) return SDR_CLOSED;
   if (!is_sendable(config_.geometry, slot->bytes, first_chunk, bytes)) return SDR_INVALID;
   if (region && !region_holds(*region, source_offset, bytes)) return SDR_INVALID;
+  if (!is_host_memory(region.get())) return SDR_INVALID;
   if (outstanding_ >= config_.work_requests_max) return SDR_BUSY;
 
   const uint32_t index = core_.works_.take();

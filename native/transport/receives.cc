@@ -1,11 +1,13 @@
 #include "transport/receives.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <utility>
 
 #include "transport/checks.h"
+#include "transport/memory.h"
 
 namespace sdr {
 
@@ -36,8 +38,8 @@ bool may_share(const BlockChunks& a, const BlockChunks& b) {
 
 }  // namespace
 
-Receives::Receives(ReceiveEngine& engine, const sdr_geometry& geometry)
-    : engine_(engine), geometry_(geometry), slots_(geometry.slots) {}
+Receives::Receives(ReceiveEngine& engine, const sdr_geometry& geometry, Placed placed)
+    : engine_(engine), geometry_(geometry), placed_(placed), slots_(geometry.slots) {}
 
 sdr_status Receives::post(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                           Parity parity) {
@@ -102,6 +104,8 @@ sdr_status Receives::begin(Block* block) {
   const uint64_t span = span_of(at);
   if (at.first + span > sdr_rx_parity_first(&geometry_, slot.bytes)) return SDR_INVALID;
   if (uint64_t{at.parity_first} + block->m() > slot.parity.chunks) return SDR_INVALID;
+  const auto is_remote = [](const RegionRef& region) { return region && region->dmabuf_fd >= 0; };
+  if (is_remote(slot.region) || is_remote(slot.parity.region)) return SDR_INVALID;  // not a processor's to read
   for (const BlockChunks& other : slot.running) {
     if (may_share(at, other)) return SDR_BUSY;
   }
@@ -177,8 +181,22 @@ sdr_status Receives::make(const Block& block, Recovered* recovered) const {
     }
     const uint8_t* parity[codec::kChunksMax] = {};
     for (uint64_t i = 0; i < block.m(); i++) parity[i] = block.parity + i * chunk;
+    RegionRef beside;
+    if (placed_ == Placed::by_device) {
+      beside = scratch_region(missing * chunk);
+      if (!beside) return SDR_NO_MEMORY;
+    }
+    codec::Target places[codec::kChunksMax] = {};
+    uint8_t* next = beside ? beside->base : nullptr;
+    for (uint32_t i = 0; beside && i < count; i++) {
+      if (present[i] != 0) continue;
+      places[i] = std::exchange(data[i], {next, data[i].bytes});
+      next += chunk;
+    }
     if (block.code.decode(data, parity, present, chunk, &parity_used) != codec::Result::ok)
       return SDR_INVALID;
+    for (uint32_t i = 0; beside && i < count; i++)
+      if (present[i] == 0) std::memcpy(places[i].data, data[i].data, data[i].bytes);
   }
   recovered->chunks = missing;
   recovered->parity_used = parity_used;

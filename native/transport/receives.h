@@ -15,8 +15,11 @@ namespace sdr {
 // thread. The transport checks whether it is closed itself.
 class Receives {
  public:
+  // Who writes packets' payload into receive buffers. The transport's threads do not touch a chunk that is sealed; a
+  // device may, with the bytes that it has anyway, so what is recovered beside it is made elsewhere and then put there.
+  enum class Placed : uint8_t { by_threads, by_device };
   // The engine stays the caller's, and must be there until close() has returned.
-  Receives(ReceiveEngine& engine, const sdr_geometry& geometry);
+  Receives(ReceiveEngine& engine, const sdr_geometry& geometry, Placed placed = Placed::by_threads);
 
   sdr_status post(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                   Parity parity);
@@ -48,6 +51,7 @@ class Receives {
 
   ReceiveEngine& engine_;
   const sdr_geometry geometry_;
+  const Placed placed_;
   std::mutex mutex_;  // guards all below
   std::condition_variable ended_;
   std::vector<Slot> slots_;

@@ -44,20 +44,21 @@ struct SendCounters {
   Counter clear_by_kind[kPacketKinds], clear_bytes;  // went past a clear link, unseen by it
 };
 
-// One open send; shared with its work requests, which are dropped once it is closed.
-struct OpenSend {
-  uint32_t message = 0;
-  uint64_t bytes = 0;
-  uint32_t user_immediate = 0;
-  std::atomic<bool> closed{false};
-};
-
 // Where the peer has a message's bytes, for transports whose sender addresses them. Packets count from `base` on;
 // parity's, counted from its first, from `parity_base` on.
 struct RemoteMemory {
   uint64_t base = 0, bytes = 0, parity_base = 0, parity_bytes = 0;
   uint32_t key = 0, parity_key = 0;
   uint32_t parity_first_packet = UINT32_MAX;
+};
+
+// One open send; shared with its work requests, which are dropped once it is closed.
+struct OpenSend {
+  uint32_t message = 0;
+  uint64_t bytes = 0;
+  uint32_t user_immediate = 0;
+  RemoteMemory remote;  // once granted
+  std::atomic<bool> granted{false}, closed{false};
 };
 
 struct WorkRequest {
@@ -68,7 +69,6 @@ struct WorkRequest {
   uint32_t first_packet = 0;
   uint64_t cut_bytes = 0;  // by which its packets are cut: the message's, or no end for parity
   uint32_t local_key = 0;  // of the memory at `data`, where a device reads it
-  RemoteMemory remote;
   std::atomic<uint32_t> lanes_left{0};
   std::atomic<bool> dropped{false};
 };

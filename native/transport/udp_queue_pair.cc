@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "transport/checks.h"
+
 namespace sdr::udp {
 
 UdpQueuePair::UdpQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
@@ -45,6 +47,7 @@ sdr_status UdpQueuePair::connect(const std::vector<SocketAddress>& peer, uint64_
 sdr_status UdpQueuePair::post_receive(uint32_t message, RegionRef region, uint64_t offset,
                                       uint64_t bytes, Parity parity) {
   if (closed_) return SDR_CLOSED;
+  if (!is_host_memory(region.get()) || !is_host_memory(parity.region.get())) return SDR_INVALID;
   return receives_.post(message, std::move(region), offset, bytes, std::move(parity));
 }
 
@@ -72,7 +75,7 @@ sdr_status UdpQueuePair::open_send(uint32_t message, uint64_t message_bytes, uin
 sdr_status UdpQueuePair::post_send(uint32_t message, uint32_t work_request, RegionRef region,
                                    uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) {
   if (closed_) return SDR_CLOSED;
-  if (region && region->base == nullptr) return SDR_INVALID;
+  if (region && (region->base == nullptr || !is_host_memory(region.get()))) return SDR_INVALID;
   return sends_.post(message, work_request, std::move(region), source_offset, first_chunk, bytes, 0);
 }
 

@@ -118,6 +118,17 @@ void Worker::obey() {
   obeyed_.notify_all();
 }
 
+int64_t Worker::cpu_ns() const {
+#if defined(__linux__)
+  clockid_t clock{};
+  timespec used{};
+  auto& thread = const_cast<std::thread&>(thread_);
+  if (!thread_.joinable() || pthread_getcpuclockid(thread.native_handle(), &clock) != 0) return 0;
+  if (clock_gettime(clock, &used) == 0) return int64_t{used.tv_sec} * 1'000'000'000 + used.tv_nsec;
+#endif
+  return 0;
+}
+
 void Worker::poke() {
   if (sleeping_.exchange(false)) waker_.signal();
 }

@@ -59,6 +59,8 @@ class Worker {
   void stop();   // joins; idempotent
   // There is mail for it.
   void poke();
+  // Processor time that its thread has used so far; 0 where that cannot be told. While the thread runs.
+  int64_t cpu_ns() const;
 
  protected:
   static constexpr int64_t kNever = INT64_MAX;

@@ -4,6 +4,7 @@ import type { LinkProfile } from "../link/profile.ts";
 import type { EmulatedWorld } from "../transport/emulated.ts";
 import type { Capabilities, Transport } from "../transport/transport.ts";
 import { UdpTransport, type UdpTransportOptions } from "../transport/udp.ts";
+import { VerbsTransport, type VerbsTransportOptions } from "../transport/verbs.ts";
 import type { QueuePairAttributes } from "./attributes.ts";
 import { QueuePair } from "./queue-pair.ts";
 import { type BufferSource, MemoryRegion } from "./region.ts";
@@ -24,6 +25,14 @@ export class Context implements Disposable, AsyncDisposable {
    */
   static udp(options: UdpTransportOptions = {}): Context {
     return new Context(new UdpTransport(options));
+  }
+
+  /**
+   * An RDMA device, or Soft-RoCE, through libibverbs. Errors: INVALID_ARGUMENT, ACCESS_DENIED, ENVIRONMENT (no library,
+   * no device, port down, no GID, limits), each with the remedy.
+   */
+  static verbs(options: VerbsTransportOptions): Context {
+    return new Context(new VerbsTransport(options));
   }
 
   /** An endpoint in an emulated world; what it sends goes over `link`. */

@@ -13,6 +13,7 @@ export {
 export type { NativeCounters, NativeLinkCounters } from "../transport/native.ts";
 export type { Capabilities } from "../transport/transport.ts";
 export type { UdpTransportOptions } from "../transport/udp.ts";
+export type { VerbsTransportOptions } from "../transport/verbs.ts";
 export {
   LIMITS,
   type QueuePairAttributes,

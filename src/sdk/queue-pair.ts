@@ -332,8 +332,9 @@ export class QueuePair implements End, Disposable, AsyncDisposable {
   }
 
   private handleTransportError(errno: number): void {
-    const what = `the transport failed with error ${errno}`;
-    this.fail(new SdrError("ENVIRONMENT", what, "check the machine's network"));
+    const cause = this.half.failure?.() || `error ${errno}`;
+    const what = `the transport failed: ${cause}`;
+    this.fail(new SdrError("ENVIRONMENT", what, "see the cause; make a new queue pair to go on"));
   }
 
   private handleControl(bytes: Uint8Array, nowNs: number): void {

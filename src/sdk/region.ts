@@ -13,12 +13,19 @@ export class MemoryRegion implements Disposable {
   readonly bytes: number;
   /** It has no memory, only a length. */
   readonly isPhantom: boolean;
+  /** It is another device's memory: no processor reads it. */
+  readonly isDmabuf: boolean;
   private handle: NativeRegion | undefined;
   private readonly view: Uint8Array | undefined;
 
-  private constructor(handle: NativeRegion, view: Uint8Array | undefined, isPhantom = false) {
+  private constructor(
+    handle: NativeRegion,
+    view: Uint8Array | undefined,
+    kind: "memory" | "phantom" | "dmabuf" = "memory",
+  ) {
     this.handle = handle;
-    this.isPhantom = isPhantom;
+    this.isPhantom = kind === "phantom";
+    this.isDmabuf = kind === "dmabuf";
     this.bytes = handle.bytes;
     this.view = view;
   }
@@ -58,7 +65,33 @@ export class MemoryRegion implements Disposable {
   /** No memory, only a length: for transports with the `phantom` capability. */
   static phantom(bytes: number): MemoryRegion {
     checkBytes(bytes);
-    return new MemoryRegion(addon().phantomRegion(bytes), undefined, true);
+    return new MemoryRegion(addon().phantomRegion(bytes), undefined, "phantom");
+  }
+
+  /**
+   * Memory of a GPU or another device, exported as a dmabuf: `bytes` bytes from `offset` on of what `fd` stands for, at
+   * `address` on the device. The descriptor and the memory stay the caller's until all work on the region is over. For
+   * transports with the `dmabuf` capability; policies that recover chunks from parity need host memory.
+   * Errors: INVALID_ARGUMENT.
+   */
+  static dmabuf(from: {
+    readonly fd: number;
+    readonly offset?: number;
+    readonly bytes: number;
+    readonly address?: bigint;
+  }): MemoryRegion {
+    const { fd, offset = 0, bytes, address = 0n } = from;
+    checkBytes(bytes);
+    check(
+      Number.isInteger(fd) &&
+        fd >= 0 &&
+        fd < 2 ** 31 &&
+        Number.isSafeInteger(offset) &&
+        offset >= 0,
+      `fd ${fd}, offset ${offset} are no part of a dmabuf`,
+      "pass an open file descriptor and a byte offset of 0 or more",
+    );
+    return new MemoryRegion(addon().dmabufRegion(fd, offset, bytes, address), undefined, "dmabuf");
   }
 
   /** @internal Memory that only native code reads and writes, freed at close() or with the last work on it. */
@@ -104,8 +137,17 @@ export class MemoryRegion implements Disposable {
    * @internal Throws CLOSED after close, INVALID_ARGUMENT when the range is not within the region, or for a phantom
    * where the transport needs memory.
    */
-  checkRange(offset: number, bytes: number, can: { readonly phantom: boolean }): void {
+  checkRange(
+    offset: number,
+    bytes: number,
+    can: { readonly phantom: boolean; readonly dmabuf: boolean },
+  ): void {
     void this.native;
+    check(
+      !this.isDmabuf || can.dmabuf,
+      "this transport cannot reach another device's memory",
+      "use a verbs context on a card whose capabilities.dmabuf is true, or host memory",
+    );
     check(
       !this.isPhantom || can.phantom,
       "this transport needs memory, not a phantom region",

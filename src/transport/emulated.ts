@@ -261,6 +261,7 @@ class EmulatedTransport implements Transport {
     name: "emulated",
     virtualTime: true,
     phantom: true,
+    dmabuf: false,
     hardware: false,
     zeroCopySend: true,
     gso: false,

@@ -226,6 +226,48 @@ export interface NativeWorld {
   close(): void;
 }
 
+export interface NativeVerbsOptions {
+  device: string;
+  /** 0: the first active one. */
+  port: number;
+  /** -1: chosen. */
+  gidIndex: number;
+  /** 0: the port's active one. */
+  mtu: number;
+  channels: number;
+  reliable: boolean;
+  trafficClass: number;
+}
+
+export interface NativeVerbsContext {
+  readonly capabilities: {
+    device: string;
+    driver: string;
+    port: number;
+    gidIndex: number;
+    gid: string;
+    linkLayer: string;
+    mtu: number;
+    /** One indirect key for all receives (mlx5), instead of a key of each message. */
+    rootKey: boolean;
+    dmabuf: boolean;
+    receiveDepth: number;
+  };
+  createQp(config: NativeQpConfig): NativeQp;
+  /** What the peer's connect needs: opaque. */
+  info(qp: NativeQp): Uint8Array;
+  /** Throws {code, remedy} where the device or `peer`, which is untrusted, is the reason; else a status. */
+  connect(qp: NativeQp, peer: Uint8Array, link: NativeLink, seed: number): number;
+  /** Why the queue pair failed; "" when it did not. */
+  failure(qp: NativeQp): string;
+  nowNs(): number;
+  drain(): number;
+  /** Processor time of each progress thread so far. */
+  workerCpuNs(): number[];
+  readonly events: NativeEvents;
+  close(): void;
+}
+
 export interface NativeUdpOptions {
   address: string;
   port: number;
@@ -323,9 +365,15 @@ export interface NativeAddon {
   phantomRegion(bytes: number): NativeRegion;
   /** Page-aligned memory of any contents that JavaScript does not see; after its last use it serves the next one. */
   scratchRegion(bytes: number): NativeRegion;
+  /** Memory of another device, that only cards touch; `fd` stays the caller's. */
+  dmabufRegion(fd: number, offset: number, bytes: number, address: bigint): NativeRegion;
   createWorld(seed: number, progressIntervalNs: number): NativeWorld;
   /** Throws {code: errno name, call} on failure. `wake` is called on the JavaScript thread when events wait. */
   createUdpContext(options: NativeUdpOptions, wake: () => void): NativeUdpContext;
+  /** Throws {code, errno, remedy} on failure. */
+  createVerbsContext(options: NativeVerbsOptions, wake: () => void): NativeVerbsContext;
+  /** Whether the addon was built with rdma-core's headers. */
+  readonly hasVerbs: boolean;
 }
 
 export function addon(): NativeAddon {

@@ -2,7 +2,7 @@
  * What the SDK sees of a transport: capabilities, queue pairs, and a pump that delivers native events and
  * timeouts to queue pairs. Transports differ in what moves packets and what time is; this file is what they share.
  */
-import { check, SdrError } from "../base/errors.ts";
+import { check, type ErrorCode, SdrError } from "../base/errors.ts";
 import type { LinkProfile } from "../link/profile.ts";
 import { EVENT, type NativeEvents, type NativeQp, type NativeQpConfig, STATUS } from "./native.ts";
 
@@ -13,6 +13,8 @@ export interface Capabilities {
   readonly virtualTime: boolean;
   /** Messages without memory (bitmaps only). */
   readonly phantom: boolean;
+  /** Memory of another device (MemoryRegion.dmabuf): a card reads and writes it. */
+  readonly dmabuf: boolean;
   /** Packets are moved by a network card that knows them. */
   readonly hardware: boolean;
   /** Send buffers are read in place; receive payloads are placed into the user's buffer. */
@@ -52,6 +54,8 @@ export interface TransportQp {
   info(): TransportInfo;
   /** Throws PEER_INCOMPATIBLE when `peer` is not of this transport or malformed. */
   connect(peer: TransportInfo): void;
+  /** Why the transport said that it failed, in words; "" when it has none. */
+  failure?(): string;
   close(): void;
 }
 
@@ -155,7 +159,10 @@ export function createNativeQp(create: () => NativeQp, config: NativeQpConfig): 
     return create();
   } catch (cause) {
     if (cause instanceof SdrError) throw cause;
-    if ((cause as { status?: number }).status === STATUS.busy)
+    const { code, remedy, status } = cause as { code?: string; remedy?: string; status?: number };
+    if (code !== undefined && remedy !== undefined)
+      throw new SdrError(code as ErrorCode, (cause as Error).message, remedy, { cause });
+    if (status === STATUS.busy)
       throw new SdrError("BUSY", "the transport has no room for another queue pair", "close some", {
         cause,
       });

@@ -1,6 +1,5 @@
 /**
- * The UDP transport: native threads move packets; this file owns keys, addresses, and the wake-ups and timers that
- * bring events to queue pairs on the JavaScript thread. The one place in the SDK's stack with a real clock.
+ * The UDP transport: native threads move packets; this file owns keys and addresses.
  */
 import { randomBytes } from "node:crypto";
 import { isIP } from "node:net";
@@ -8,13 +7,12 @@ import { getSystemErrorName } from "node:util";
 import { check, SdrError } from "../base/errors.ts";
 import { checkLink, type LinkProfile } from "../link/profile.ts";
 import { addon, type NativeQpConfig, type NativeUdpContext, STATUS } from "./native.ts";
+import { RealTimeTransport } from "./real-time.ts";
 import {
   type Capabilities,
   checkSeed,
   createNativeQp,
-  Pump,
   type QpListener,
-  type Transport,
   type TransportInfo,
   type TransportQp,
 } from "./transport.ts";
@@ -42,20 +40,16 @@ const CHANNELS_MAX = 64;
 /** Payload of a full packet on a path whose MTU is the usual 1500, and where 9000-byte frames pass. */
 const PACKET_BYTES_ETHERNET = 1400;
 const PACKET_BYTES_JUMBO = 8900;
-const TIMER_NS_MAX = 1e9; // longest sleep of the timer; it simply re-arms
 
-export class UdpTransport implements Transport {
+export class UdpTransport extends RealTimeTransport {
   readonly capabilities: Capabilities;
   readonly link: LinkProfile;
-  private readonly native: NativeUdpContext;
-  private readonly pump = new Pump();
+  protected readonly native: NativeUdpContext;
   private readonly seed: number;
   private qpsMade = 0;
-  private timer: NodeJS.Timeout | undefined;
-  private timerAtNs = Number.POSITIVE_INFINITY;
-  private closed = false;
 
   constructor(options: UdpTransportOptions = {}) {
+    super();
     const { address = "127.0.0.1", port = 0, channels = 1, socketBufferBytes = 16 << 20 } = options;
     check(
       isIP(address) !== 0,
@@ -99,6 +93,7 @@ export class UdpTransport implements Transport {
       name: "udp",
       virtualTime: false,
       phantom: false,
+      dmabuf: false,
       hardware: false,
       zeroCopySend: true,
       gso: can.gso,
@@ -114,20 +109,10 @@ export class UdpTransport implements Transport {
     };
   }
 
-  /** Errors: CLOSED. */
-  private get open(): NativeUdpContext {
-    if (!this.closed) return this.native;
-    throw new SdrError("CLOSED", "the context is closed", "make a new one");
-  }
-
-  /** Errors: CLOSED. */
-  nowNs(): number {
-    return this.open.nowNs();
-  }
-
   /** Local addresses, one a channel. Errors: CLOSED. */
   addresses(): { address: string; port: number }[] {
-    return this.open.addresses();
+    void this.open;
+    return this.native.addresses();
   }
 
   createQp(config: NativeQpConfig, listener: QpListener): TransportQp {
@@ -163,50 +148,10 @@ export class UdpTransport implements Transport {
     };
   }
 
-  private wake(): void {
-    if (this.closed) return;
-    for (let count = this.native.drain(); count > 0; count = this.native.drain()) {
-      this.pump.dispatch(this.native.events, count, this.nowNs());
-      if (this.closed) return;
-    }
-    this.pump.expire(this.nowNs());
-    this.rearm();
-  }
-
-  rearm(): void {
-    if (this.closed) return;
-    const next = this.pump.nextTimeoutNs();
-    if (next === this.timerAtNs) return;
-    clearTimeout(this.timer);
-    this.timerAtNs = next;
-    this.timer = undefined;
-    if (next === Number.POSITIVE_INFINITY) return;
-    const waitNs = Math.min(Math.max(next - this.nowNs(), 0), TIMER_NS_MAX);
-    this.timer = setTimeout(
-      () => {
-        this.timerAtNs = Number.POSITIVE_INFINITY;
-        this.wake();
-      },
-      Math.ceil(waitNs / 1e6),
-    );
-  }
-
-  userWoken(): void {}
-
-  awaitWork<T>(begin: () => Promise<T>, then: (result: T) => void): void {
-    begin().then(then);
-  }
-
   /** Datagrams that matched no queue pair's key. Errors: CLOSED. */
   unknownDatagrams(): number {
-    return this.open.unknownDatagrams();
-  }
-
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    clearTimeout(this.timer);
-    this.native.close();
+    void this.open;
+    return this.native.unknownDatagrams();
   }
 }
 

@@ -24,6 +24,9 @@ namespace sdr {
 struct Region {
   uint8_t* base = nullptr;  // null: phantom (no bytes, only lengths)
   uint64_t bytes = 0;
+  // Memory of another device (a GPU's), which only cards touch: `base` is its address there, and no processor's.
+  int dmabuf_fd = -1;  // stays the caller's
+  uint64_t dmabuf_offset = 0;
 };
 using RegionRef = std::shared_ptr<const Region>;
 
