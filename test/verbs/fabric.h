@@ -158,7 +158,7 @@ struct Qp {
   std::optional<QpFailure> failure;
   uint64_t completions = 0;
   bool doomed = false;  // to be moved to the error state before the lock is let go
-  bool stalled = false;
+  bool stalled = false, waiting = false;
   std::chrono::steady_clock::time_point stall_end{};
   Inbound inbound;
   uint64_t messages_sent = 0;

@@ -28,11 +28,14 @@ SendWqe* next_wqe(Qp* qp) {
 // What has been put in the queue becomes the device's. With post_mutex held.
 void submit(Qp* qp) {
   Fabric& all = fabric();
+  if (qp->send_submitted.load(std::memory_order_relaxed) == qp->send_posted) return;
   qp->send_submitted.store(qp->send_posted, std::memory_order_release);
   std::lock_guard<std::mutex> lock(all.mutex);
   if (qp->state == IBV_QPS_ERR) {
     break_qp(qp, IBV_WC_WR_FLUSH_ERR, 0);
   } else if (all.config.threaded) {
+    if (qp->waiting) return;
+    qp->waiting = true;
     all.waiting.push_back(qp);
     wake_thread();
   } else {

@@ -113,7 +113,7 @@ void unstall(Qp* qp) {
   drop(&all.doomed);
   drop(&all.waiting);
   all.stalled_count = static_cast<uint32_t>(all.stalled.size());
-  qp->stalled = false;
+  qp->stalled = qp->waiting = false;
 }
 
 // Everything outstanding is forgotten, completions included. With post_mutex held too.

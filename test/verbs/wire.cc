@@ -253,6 +253,7 @@ void run_thread() {
     while (!all.waiting.empty()) {
       Qp* qp = all.waiting.front();
       all.waiting.erase(all.waiting.begin());
+      qp->waiting = false;
       advance(qp);
       settle();
     }
