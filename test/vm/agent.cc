@@ -28,12 +28,13 @@ constexpr size_t kEventsMax = 2048;  // as the binding's
 constexpr size_t kBlockBytes = 1024;  // of a region: what differs from the mirror goes in such pieces
 constexpr size_t kLineBytes = 64;     // the same of bitmaps
 
-// As test/vm/remote.ts numbers them.
+// As test/vm/wire.ts numbers them. region_write, region_drop, close_send and send_control are not answered: their
+// failure is told with the next answer.
 enum class Op : uint8_t {
   reset = 1, open, close, create_qp, info, connect, close_qp, drain, unknown_datagrams,
   post_receive = 20, recover, set_length, complete, chunk_expand, user_immediate, chunks_done, open_send, post_send,
   close_send, send_control, last_heard, counters, set_link, grant, accept_grant,
-  region_write = 50, region_drop, sync,  // the first two are not answered
+  region_write = 50, region_drop, sync,
   shell = 60, die,
 };
 
@@ -46,6 +47,14 @@ bool write_all(int fd, const uint8_t* at, size_t size) {
     size -= static_cast<size_t>(n);
   }
   return true;
+}
+
+// From any thread. A client that is there gets it: it asks for events only when told that there are some.
+void write_wake(int fd, uint32_t context) {
+  while (::write(fd, &context, sizeof context) < 0 && (errno == EAGAIN || errno == EINTR)) {
+    pollfd one{fd, POLLOUT, 0};
+    if (::poll(&one, 1, -1) < 0 || (one.revents & POLLHUP) != 0) return;
+  }
 }
 
 bool read_all(int fd, uint8_t* at, size_t size) {
@@ -141,10 +150,7 @@ class Agent {
 void Agent::open(Reader& in, Writer& out) {
   const uint32_t id = next_context_++;
   OpenContext context;
-  context.backend = open_backend(in, [fd = wake_fd_, id] {
-    // A full or closed stream loses nothing: the client also looks when its timers fire.
-    [[maybe_unused]] const ssize_t n = ::write(fd, &id, sizeof id);
-  });
+  context.backend = open_backend(in, [fd = wake_fd_, id] { write_wake(fd, id); });
   out.u32(id);
   context.backend->write_capabilities(out);
   contexts_.emplace(id, std::move(context));
@@ -189,7 +195,7 @@ RegionRef Agent::region(uint32_t id) {
   return found->second.region;
 }
 
-// Makes the region at its first mention. An empty piece of bytes only makes it: memory that nobody but native code sees.
+// Makes the region at its first mention. An empty piece of bytes only makes it.
 void Agent::region_write(Reader& in) {
   const uint32_t id = in.u32();
   const uint64_t bytes = in.whole();
@@ -293,12 +299,16 @@ void Agent::answer_qp(Op op, MirroredQp& mirrored, Reader& in, Writer& out) {
       return out.u32(qp.post_send(message, work_request, std::move(memory), offset, first, in.whole()));
     }
     case Op::close_send:
-      return out.u32(qp.close_send(in.u32()));
+      qp.close_send(in.u32());
+      return;
     case Op::send_control: {
       const uint32_t kind = in.u32();
       const auto bytes = in.bytes();
       const auto packet_kind = kind < kPacketKinds ? static_cast<PacketKind>(kind) : PacketKind::other;
-      return out.u32(qp.send_control(packet_kind, bytes.data(), bytes.size()));
+      const sdr_status status = qp.send_control(packet_kind, bytes.data(), bytes.size());
+      if (status == SDR_INVALID || status == SDR_TOO_LARGE)
+        throw std::runtime_error("a control frame was refused with status " + std::to_string(status));
+      return;
     }
     case Op::last_heard:
       return out.f64(static_cast<double>(qp.last_heard_ns()));
@@ -323,6 +333,11 @@ void Agent::answer(Op op, uint32_t context_id, uint32_t qp_id, Reader& in, Write
       return open(in, out);
     case Op::close:
       contexts_.erase(context_id);
+      return;
+    case Op::region_write:
+      return region_write(in);
+    case Op::region_drop:
+      regions_.erase(in.u32());
       return;
     case Op::sync:
       return sync(in, out);
@@ -363,16 +378,15 @@ bool Agent::handle(Reader& in, Writer& out) {
   out.u32(in.u32());  // the request's number
   const auto op = static_cast<Op>(in.u8());
   const uint32_t context = in.u32(), qp = in.u32();
-  if (op == Op::region_write || op == Op::region_drop) {
+  Writer body;
+  if (op == Op::region_write || op == Op::region_drop || op == Op::close_send || op == Op::send_control) {
     try {
-      if (op == Op::region_write) region_write(in);
-      else regions_.erase(in.u32());
+      answer(op, context, qp, in, body);
     } catch (const std::exception& error) {
       trouble_ = error.what();
     }
     return false;
   }
-  Writer body;
   try {
     if (!trouble_.empty()) throw std::runtime_error(std::exchange(trouble_, {}));
     answer(op, context, qp, in, body);

@@ -132,7 +132,8 @@ export class Channel {
     }
   }
 
-  private flush(): void {
+  /** Sends what is waiting. */
+  flush(): void {
     const { written } = this.out;
     for (let at = 0; at < written.length; ) {
       const sent = sys.send(this.fd, written.subarray(at), written.length - at, MSG_NOSIGNAL);

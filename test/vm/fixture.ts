@@ -6,6 +6,8 @@ import { type Guest, serveRemotely } from "./remote.ts";
 /** A hang ends here; nothing is measured by it. */
 const WAIT_MS_MAX = 60_000;
 const LOOK_MS = 1;
+/** Each takes a dozen requests. 16 of them use every generation of every slot. */
+const MESSAGES_MAX = 1000;
 
 let place: Guest | undefined;
 
@@ -69,6 +71,7 @@ export function remoteMaker(variant: RemoteVariant): FixtureMaker {
   return {
     name: variant.name,
     capabilities,
+    messagesMax: MESSAGES_MAX,
     attributes: {
       maxMessageBytes: 4 << 20,
       maxMessages: 8,
