@@ -202,7 +202,7 @@ function manyCases(maker: FixtureMaker, factory: PolicyFactory, small: boolean):
       for (const one of all) expectArrived(one.to, one.from);
     }));
 
-  const messages = small ? 300 : 5000;
+  const messages = Math.min(small ? 300 : 5000, maker.messagesMax ?? Number.POSITIVE_INFINITY);
   test(`${messages} small messages, several in flight, on one queue pair`, () =>
     withPair(
       maker,

@@ -7,7 +7,7 @@ import { type Guest, serveRemotely } from "./remote.ts";
 const WAIT_MS_MAX = 60_000;
 const LOOK_MS = 1;
 /** Each takes a dozen requests. 16 of them use every generation of every slot. */
-const MESSAGES_MAX = 1000;
+const MESSAGES_MAX = 100;
 
 let place: Guest | undefined;
 

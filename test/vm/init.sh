@@ -15,6 +15,7 @@ $B mount --bind /dev /host/dev
 $B mkdir -p /dev/shm
 $B mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 $B mount -t tmpfs -o mode=755,size=3g tmpfs /host/run
+for limit in rmem_max wmem_max; do echo 16777216 > /proc/sys/net/core/$limit; done
 $B ip link set lo up
 $B ip addr add 10.9.0.$role/24 dev eth0
 $B ip link set eth0 mtu 4400 up

@@ -415,6 +415,13 @@ export class Guest {
     return { status: from.u32(), text: from.text() };
   }
 
+  /** The same for a command that must succeed; gives what it printed. */
+  run(command: string): string {
+    const { status, text } = this.shell(command);
+    if (status !== 0) throw new Error(`status ${status} of ${command}: ${text}`);
+    return text;
+  }
+
   /** Ends the agent with SIGKILL. Everything made there answers as closed from now on. */
   kill(): void {
     this.channel.kill();
