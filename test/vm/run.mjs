@@ -58,9 +58,11 @@ async function main(args) {
   process.on("exit", () => guests.kill());
   try {
     await guests.boot(files, SMP);
-    log(`two guests are up after ${seconds()} s`);
+    const cpu = () => guests.processorSeconds.toFixed(1);
+    log(`two guests are up after ${seconds()} s (${cpu()} s of processor time)`);
     const status = await runSuites(guests, args, startedMs + RUN_MS_MAX);
     if (status !== 0) process.stderr.write(guests.consoles());
+    log(`the suites ended after ${seconds()} s (${cpu()} s of the guests' processor time)`);
     if (!(await guests.powerOff())) log("a guest did not power off by itself and was killed");
     log(`done after ${seconds()} s`);
     return status;
