@@ -31,7 +31,7 @@ constexpr size_t kLineBytes = 64;     // the same of bitmaps
 // As test/vm/wire.ts numbers them. region_write, region_drop, close_send and send_control are not answered: their
 // failure is told with the next answer.
 enum class Op : uint8_t {
-  reset = 1, open, close, create_qp, info, connect, close_qp, drain, unknown_datagrams,
+  reset = 1, open, close, create_qp, info, connect, close_qp, drain, unknown_datagrams, failure,
   post_receive = 20, recover, set_length, complete, chunk_expand, user_immediate, chunks_done, open_send, post_send,
   close_send, send_control, last_heard, counters, set_link, grant, accept_grant,
   region_write = 50, region_drop, sync,
@@ -83,21 +83,6 @@ void write_changes(Writer& out, uint32_t id, const uint8_t* live, std::vector<ui
 }
 
 constexpr uint32_t kNoQp = UINT32_MAX;
-
-// What a peer's transport needs to write into a posted receive, where transports have such a thing.
-template <typename Pair>
-void answer_grant(Op op, Pair& qp, Reader& in, Writer& out) {
-  const uint32_t message = in.u32();
-  if constexpr (requires(uint8_t* bytes) { qp.grant(message, bytes); }) {
-    uint8_t bytes[256];
-    if (op == Op::grant) return out.bytes(bytes, qp.grant(message, bytes));
-    const auto given = in.bytes();
-    return out.u32(qp.accept_grant(message, given.data(), given.size()));
-  } else {
-    if (op == Op::grant) return out.bytes(nullptr, 0);
-    return out.u32(in.bytes().empty() ? SDR_OK : SDR_INVALID);
-  }
-}
 
 struct MirroredRegion {
   RegionRef region;
@@ -162,7 +147,7 @@ void Agent::create_qp(OpenContext& context, Reader& in, Writer& out) {
   QueuePair* qp = context.backend->create_qp(config, in, &status);
   out.u32(status);
   if (qp == nullptr) return;
-  const sdr_bitmap_slab slab = sdr_rx_bitmaps(qp->engine());
+  const sdr_bitmap_slab slab = qp->engine().bitmaps();
   context.queue_pairs.insert_or_assign(qp->id(), MirroredQp{qp, std::vector<uint8_t>(slab.bytes)});
   out.u32(qp->id());
   out.whole(slab.bytes);
@@ -173,7 +158,7 @@ void Agent::write_bitmaps(OpenContext& context, Writer& out) {
   const size_t at = out.reserve32();
   uint32_t count = 0;
   for (auto& [id, mirrored] : context.queue_pairs)
-    write_changes(out, id, sdr_rx_bitmaps(mirrored.qp->engine()).base, mirrored.mirror, kLineBytes, &count);
+    write_changes(out, id, mirrored.qp->engine().bitmaps().base, mirrored.mirror, kLineBytes, &count);
   out.set32(at, count);
 }
 
@@ -273,17 +258,17 @@ void Agent::answer_qp(Op op, MirroredQp& mirrored, Reader& in, Writer& out) {
     case Op::chunk_expand: {
       const uint32_t message = in.u32(), chunk = in.u32();
       std::vector<uint64_t> bits(std::min<uint32_t>(in.u32(), SDR_PACKETS_PER_CHUNK_MAX));
-      out.u32(sdr_rx_chunk_expand(qp.engine(), message, chunk, bits.data(), bits.size()));
+      out.u32(qp.engine().chunk_expand(message, chunk, bits.data(), bits.size()));
       return out.bytes(bits.data(), bits.size() * sizeof(uint64_t));
     }
     case Op::user_immediate: {
       uint32_t value = 0;
-      out.u8(sdr_rx_user_immediate(qp.engine(), in.u32(), &value));
+      out.u8(qp.engine().user_immediate(in.u32(), &value));
       return out.u32(value);
     }
     case Op::chunks_done: {
       sdr_rx_progress progress{};
-      const bool known = sdr_rx_progress_get(qp.engine(), in.u32(), &progress) == SDR_OK;
+      const bool known = qp.engine().progress(in.u32(), &progress) == SDR_OK;
       return out.u32(known ? progress.chunks_done : 0);
     }
     case Op::open_send: {
@@ -317,9 +302,15 @@ void Agent::answer_qp(Op op, MirroredQp& mirrored, Reader& in, Writer& out) {
       return write_link_counters(out, qp.link_counters());
     case Op::set_link:
       return out.u32(qp.set_link(read_link(in)));
-    case Op::grant:
-    case Op::accept_grant:
-      return answer_grant(op, qp, in, out);
+    case Op::grant: {
+      uint8_t grant[kGrantBytesMax];
+      return out.bytes(grant, qp.grant(in.u32(), grant));
+    }
+    case Op::accept_grant: {
+      const uint32_t message = in.u32();
+      const auto grant = in.bytes();
+      return out.u32(qp.accept_grant(message, grant.data(), grant.size()));
+    }
     default:
       throw std::runtime_error("no such request: " + std::to_string(static_cast<int>(op)));
   }
@@ -362,6 +353,7 @@ void Agent::answer(Op op, uint32_t context_id, uint32_t qp_id, Reader& in, Write
   const auto mirrored = context.queue_pairs.find(qp_id);
   if (mirrored == context.queue_pairs.end()) throw std::runtime_error("the queue pair is closed");
   if (op == Op::info) return context.backend->write_info(qp_id, out);
+  if (op == Op::failure) return out.text(context.backend->failure(qp_id));
   if (op == Op::connect) return out.u32(context.backend->connect(qp_id, in));
   if (op == Op::close_qp) {
     mirrored->second.qp->close();

@@ -1,10 +1,7 @@
 #include "agent_backend.h"
 
 #include "sdr/udp.h"
-#if __has_include("sdr/verbs.h")
 #include "sdr/verbs.h"
-#define SDR_VM_VERBS 1
-#endif
 
 namespace sdr::vm {
 
@@ -65,7 +62,6 @@ class UdpBackend final : public Backend {
   std::unique_ptr<UdpContext> context_;
 };
 
-#ifdef SDR_VM_VERBS
 class VerbsBackend final : public Backend {
  public:
   VerbsBackend(Reader& in, std::function<void()> wake) {
@@ -82,11 +78,26 @@ class VerbsBackend final : public Backend {
     if (context_ == nullptr) throw of(error);
   }
 
-  void write_capabilities(Writer& out) const override { write_verbs_capabilities(out, context_->capabilities()); }
+  void write_capabilities(Writer& out) const override {
+    const VerbsCapabilities& can = context_->capabilities();
+    out.text(can.device);
+    out.text(can.driver);
+    out.u8(can.port);
+    out.f64(can.gid_index);
+    out.text(can.gid);
+    out.text(can.link_layer);
+    out.u32(can.mtu);
+    out.u8(can.keys == KeyScheme::root);
+    out.u8(can.dmabuf);
+    out.u32(can.receive_depth);
+  }
   int64_t now_ns() const override { return context_->now_ns(); }
   EventQueue& events() override { return context_->events(); }
   QueuePair* create_qp(const QpConfig& config, Reader&, sdr_status* status) override {
-    return context_->create_qp(config, status);
+    VerbsError error;
+    QueuePair* qp = context_->create_qp(config, status, &error);
+    if (qp == nullptr && !error.what.empty()) throw of(error);
+    return qp;
   }
   void write_info(uint32_t qp, Writer& out) override {
     const auto info = context_->info(qp);
@@ -97,29 +108,25 @@ class VerbsBackend final : public Backend {
     const LinkConfig link = read_link(in);
     VerbsError error;
     const sdr_status status = context_->connect(qp, peer.data(), peer.size(), link, in.whole(), &error);
-    if (status != SDR_OK) throw of(error);
+    if (status != SDR_OK && !error.what.empty()) throw of(error);
     return status;
   }
   void destroy_qp(uint32_t qp) override { context_->destroy_qp(qp); }
+  std::string failure(uint32_t qp) const override { return context_->failure(qp); }
 
  private:
   static BackendError of(const VerbsError& error) {
     return {error.number, "", error.what, error.remedy, error.code};
   }
-  template <typename Capabilities>
-  static void write_verbs_capabilities(Writer& out, const Capabilities& can);
   std::unique_ptr<VerbsContext> context_;
 };
-#endif
 
 }  // namespace
 
 std::unique_ptr<Backend> open_backend(Reader& in, std::function<void()> wake) {
   const std::string name = in.text();
   if (name == "udp") return std::make_unique<UdpBackend>(in, std::move(wake));
-#ifdef SDR_VM_VERBS
   if (name == "verbs") return std::make_unique<VerbsBackend>(in, std::move(wake));
-#endif
   throw BackendError{0, "", "this agent has no transport " + name, "build it with that transport", "UNSUPPORTED"};
 }
 

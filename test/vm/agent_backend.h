@@ -25,6 +25,8 @@ class Backend {
   virtual void write_info(uint32_t qp, Writer& out) = 0;
   virtual sdr_status connect(uint32_t qp, Reader& in) = 0;
   virtual void destroy_qp(uint32_t qp) = 0;
+  // Why a queue pair failed, where the transport can tell.
+  virtual std::string failure(uint32_t) const { return {}; }
   virtual uint64_t unknown_datagrams() const { return 0; }
 };
 

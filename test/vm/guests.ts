@@ -7,6 +7,7 @@ import { Guest } from "./remote.ts";
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const ADDRESSES = ["10.9.0.1", "10.9.0.2"] as const;
+const DEVICE = "rxe0";
 /** As test/vm/init.sh leaves it, and test/vm/guests.mjs gives them their addresses. */
 const MTU = 4400;
 const MAC = "52:54:00:00:00:0";
@@ -26,16 +27,16 @@ const connect = (role: 1 | 2) =>
 beginServing();
 export const guests = [await connect(1), await connect(2)] as const;
 
-/** The transport between them. */
+/** The transport between them: Soft-RoCE on their network. */
 export const maker = remoteMaker({
-  name: "udp between two guests",
+  name: "verbs (rxe) between two guests",
   guests,
   attributes: { packetBytes: 1024, chunkBytes: 4096, rateBps: 100e6 },
-  open: (end, link, seed) => Context.udp({ address: ADDRESSES[end], link, seed }),
+  open: (_end, link, seed) => Context.verbs({ device: DEVICE, link, seed }),
 });
 
 /** What `sdr send` and `sdr recv` are told to use the same. */
-export const deviceArguments: readonly string[] = [];
+export const deviceArguments = ["--device", DEVICE];
 
 /** Has both guests' network do this to what they send: terms of tc-netem; empty: nothing. */
 export function impair(path: string): void {

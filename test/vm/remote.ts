@@ -15,6 +15,8 @@ import {
   type NativeRegion,
   type NativeUdpContext,
   type NativeUdpOptions,
+  type NativeVerbsContext,
+  type NativeVerbsOptions,
   STATUS,
 } from "../../src/transport/native.ts";
 import { Channel } from "./channel.ts";
@@ -119,6 +121,11 @@ class RemoteContext {
     }
   }
 
+  /** Nobody here measures the agent's processor time. */
+  workerCpuNs(): number[] {
+    return [];
+  }
+
   unknownDatagrams(): number {
     return this.ask(OP.unknownDatagrams, NO_QP)?.f64() ?? 0;
   }
@@ -179,6 +186,43 @@ class RemoteUdpContext extends RemoteContext implements NativeUdpContext {
       writeLink(out.u64(sendKey), link).f64(seed);
     });
     return from?.u32() ?? STATUS.closed;
+  }
+}
+
+class RemoteVerbsContext extends RemoteContext implements NativeVerbsContext {
+  readonly capabilities: NativeVerbsContext["capabilities"];
+
+  constructor(guest: Guest, id: number, wake: () => void, from: Reader) {
+    super(guest, id, wake);
+    this.capabilities = {
+      device: from.text(),
+      driver: from.text(),
+      port: from.u8(),
+      gidIndex: from.f64(),
+      gid: from.text(),
+      linkLayer: from.text(),
+      mtu: from.u32(),
+      rootKey: from.u8() === 1,
+      dmabuf: from.u8() === 1,
+      receiveDepth: from.u32(),
+    };
+  }
+
+  createQp(config: NativeQpConfig): NativeQp {
+    return this.makeQp(config, () => {});
+  }
+
+  info(qp: NativeQp): Uint8Array {
+    return this.ask(OP.info, qp.id)?.data().slice() ?? new Uint8Array();
+  }
+
+  connect(qp: NativeQp, peer: Uint8Array, link: NativeLink, seed: number): number {
+    const from = this.ask(OP.connect, qp.id, (out) => writeLink(out.data(peer), link).f64(seed));
+    return from?.u32() ?? STATUS.closed;
+  }
+
+  failure(qp: NativeQp): string {
+    return this.ask(OP.failure, qp.id)?.text() ?? "";
   }
 }
 
@@ -408,6 +452,14 @@ export class Guest {
     return new RemoteUdpContext(this, from.u32(), wake, from);
   }
 
+  openVerbs(options: NativeVerbsOptions, wake: () => void): NativeVerbsContext {
+    const out = this.channel.frame(OP.open).text("verbs").text(options.device).u8(options.port);
+    out.f64(options.gidIndex).u32(options.mtu).u32(options.channels);
+    out.u8(options.reliable ? 1 : 0).u8(options.trafficClass);
+    const { from } = this.channel.ask();
+    return new RemoteVerbsContext(this, from.u32(), wake, from);
+  }
+
   /** Runs a shell command there and waits for it. */
   shell(command: string, timeoutMs?: number): Done {
     this.channel.frame(OP.shell).text(command);
@@ -439,6 +491,12 @@ export class Guest {
  */
 export function serveRemotely(place: () => Guest): void {
   watchMemory();
-  const native = addon() as { createUdpContext: NativeAddon["createUdpContext"] };
+  const native = addon() as {
+    -readonly [K in keyof Pick<
+      NativeAddon,
+      "createUdpContext" | "createVerbsContext"
+    >]: NativeAddon[K];
+  };
   native.createUdpContext = (options, wake) => place().openUdp(options, wake);
+  native.createVerbsContext = (options, wake) => place().openVerbs(options, wake);
 }

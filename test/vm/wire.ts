@@ -20,6 +20,7 @@ export const OP = {
   closeQp: 7,
   drain: 8,
   unknownDatagrams: 9,
+  failure: 10,
   postReceive: 20,
   recover: 21,
   setLength: 22,
