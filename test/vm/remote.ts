@@ -390,16 +390,15 @@ class RemoteQp implements NativeQp {
     return this.tell(OP.sendControl, (out) => out.u32(kind).data(bytes.subarray(0, length)));
   }
 
-  grant(message: number): Uint8Array {
-    return (
-      this.ask(OP.grant, (out) => out.u32(message))
-        ?.data()
-        .slice() ?? new Uint8Array()
-    );
+  grant(message: number): Uint8Array | undefined {
+    const bytes = this.ask(OP.grant, (out) => out.u32(message))
+      ?.data()
+      .slice();
+    return bytes === undefined || bytes.length === 0 ? undefined : bytes;
   }
 
-  acceptGrant(message: number, bytes: Uint8Array): number {
-    return this.status(OP.acceptGrant, (out) => out.u32(message).data(bytes));
+  acceptGrant(message: number, grant = new Uint8Array()): number {
+    return this.status(OP.acceptGrant, (out) => out.u32(message).data(grant));
   }
 
   lastHeardNs(): number {
