@@ -1,6 +1,6 @@
 /**
- * Between the guests with real impairments of their network (tc netem), with nothing injected by the project itself; and
- * with an end that goes away for real: a killed process, a link that is down.
+ * Between the guests with real impairments of their network (tc netem), with nothing injected by the project
+ * itself; and with an end that goes away for real: a killed process, a link that is down.
  */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { parsePolicy, reliableReceive, reliableWrite } from "../../src/sdk/index.ts";
