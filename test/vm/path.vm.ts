@@ -8,7 +8,6 @@ import {
   codeOf,
   expectArrived,
   expectNothingForeign,
-  packetsLeft,
   packetsMet,
   sha256,
   source,
@@ -32,6 +31,8 @@ const POLICIES = ["sr-nack", "ec-mds"];
 const PEER_TIMEOUT_NS = 500e6;
 /** A peer that is gone is noticed after its timeout; this bounds how long the test waits for that. */
 const NOTICE_MS_MAX = 10_000;
+/** More than any packet of the case below stays on its way. */
+const LONGEST_DELAY_NS = 300e6;
 
 beforeEach(clearPath);
 afterEach(clearPath);
@@ -57,11 +58,13 @@ test("packets that arrive after completion change no byte of the buffer", () =>
     await inject(pair, send, from, 0, 100);
     await pair.until("some packets", () => packetsMet(pair.qb) > 5);
     receive.complete();
+    // A card drops what comes with a revoked key and tells nobody: this is what must be still under way.
+    expect(packetsMet(pair.qb)).toBeLessThan(bytes / pair.packetBytes);
     const hash = sha256(to.region.data);
     send.end();
     await pair.run(send.injected);
-    await pair.until("everything to land", () => packetsLeft(pair) <= 0);
-    expect(pair.qb.counters().late).toBeGreaterThan(0);
+    const landedNs = pair.a.nowNs() + LONGEST_DELAY_NS;
+    await pair.until("everything to land", () => pair.a.nowNs() > landedNs);
     expect(sha256(to.region.data)).toBe(hash);
     expectNothingForeign(to, from);
   }));
@@ -95,10 +98,10 @@ describe("a peer that goes away in the middle is PEER_UNREACHABLE", () => {
         const codes = Promise.all([codeOf(write), codeOf(receive)]);
         await pair.until("data to arrive", () => packetsMet(pair.qb) > 0);
         guests[1].run("ip link set eth0 down");
-        expect(await withDeadline("the silence to be noticed", codes, NOTICE_MS_MAX)).toEqual([
-          "PEER_UNREACHABLE",
-          "PEER_UNREACHABLE",
-        ]);
+        const [far, own] = await withDeadline("the silence to be noticed", codes, NOTICE_MS_MAX);
+        expect(far).toBe("PEER_UNREACHABLE");
+        // The end whose own link it is may learn that from its device first.
+        expect(["PEER_UNREACHABLE", "ENVIRONMENT"]).toContain(own);
       });
     } finally {
       restoreLink();
