@@ -51,7 +51,7 @@ describe.each(PATHS)("netem '%s'", (path) => {
 });
 
 test("packets that arrive after completion change no byte of the buffer", () =>
-  withPair(maker, {}, async (pair) => {
+  withPair(maker, { forward: "rate 10mbit" }, async (pair) => {
     impair("delay 60ms 30ms duplicate 20% limit 20000");
     const bytes = 100 * pair.chunkBytes;
     const { from, to, receive, send } = await openStream(pair, bytes, 21);

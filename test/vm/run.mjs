@@ -7,7 +7,7 @@ import { Guests } from "./guests.mjs";
 import { CannotRun, prepare, root } from "./prepare.mjs";
 
 /** Boot, suites and power-off; whatever hangs ends here. */
-const RUN_MS_MAX = 170_000;
+const RUN_MS_MAX = process.env.SDR_VM_POLICIES === "all" ? 900_000 : 170_000;
 const SMP = Number(process.env.SDR_VM_CPUS ?? 1);
 
 const log = (text) => process.stderr.write(`> ${text}\n`);
