@@ -103,7 +103,7 @@ export function remoteMaker(variant: RemoteVariant): FixtureMaker {
           }
         },
         unknownDatagrams: () =>
-          (b.transport as unknown as { unknownDatagrams(): number }).unknownDatagrams(),
+          (b.transport as { unknownDatagrams?(): number }).unknownDatagrams?.() ?? 0,
         close() {
           a.close();
           b.close();
