@@ -1,7 +1,7 @@
 // Installs, builds, tests and starts the project. Plain Node: it runs before anything is installed.
 //   node cmake/build.mjs start | test [vitest arguments] | build | native | ts | bench [arguments]
 //   node cmake/build.mjs native-tests [sanitizers, e.g. address,undefined or thread]
-//   node cmake/build.mjs native-test-programs
+//   node cmake/build.mjs native-test-programs | agent
 // Every step is incremental: what is up to date is not done again.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -149,6 +149,11 @@ function nativeTestPrograms() {
   buildPlain("build-native", "");
 }
 
+/** What serves transports to a test process elsewhere: test/vm. */
+function agent() {
+  buildPlain("build-native", "", "agent");
+}
+
 function nativeTests(sanitize) {
   const folder = nativeTestFolder(sanitize);
   step(`building native tests in ${folder}`);
@@ -190,6 +195,7 @@ const commands = {
   },
   "native-tests": ([sanitize = ""]) => nativeTests(sanitize),
   "native-test-programs": nativeTestPrograms,
+  agent,
   bench,
 };
 

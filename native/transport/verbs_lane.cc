@@ -260,11 +260,12 @@ void Lane::completed(Queue& queue, uint32_t position, Report& report) {
   }
 }
 
+// One completion between start and end of a poll, here and in receive(): where rxe's ibv_next_poll finds none, it ends the
+// poll itself (rdma-core 44), and ibv_end_poll would skip the completion that comes next.
 size_t Lane::reap(Report& report) {
   ibv_poll_cq_attr none{};
-  if (ibv_start_poll(send_cq_, &none) != 0) return 0;
   size_t count = 0;
-  do {
+  for (; count < kPollMax && ibv_start_poll(send_cq_, &none) == 0; count++) {
     const auto index = static_cast<uint32_t>(send_cq_->wr_id >> kIndexShift);
     Queue& queue = index < queues_.size() ? queues_[index] : control_;
     if (send_cq_->status == IBV_WC_SUCCESS) {
@@ -274,9 +275,8 @@ size_t Lane::reap(Report& report) {
       fail(queue, "send", send_cq_->status, ibv_wc_read_vendor_err(send_cq_));
       drop_queue(queue, &report);
     }
-    count++;
-  } while (count < kPollMax && ibv_next_poll(send_cq_) == 0);
-  ibv_end_poll(send_cq_);
+    ibv_end_poll(send_cq_);
+  }
   return count;
 }
 
@@ -304,10 +304,10 @@ size_t Lane::receive(int64_t now_ns, Report& report) {
     queue.consumed++;
     if (receive_cq_->status == IBV_WC_SUCCESS) received(queue, now_ns, report);
     else if (!queue.failed) fail(queue, "receive", receive_cq_->status, ibv_wc_read_vendor_err(receive_cq_));
+    ibv_end_poll(receive_cq_);
     count++;
-  } while (count < kPollMax && ibv_next_poll(receive_cq_) == 0);
+  } while (count < kPollMax && ibv_start_poll(receive_cq_, &none) == 0);
   sdr_rx_leave(shared_.rx, channel);
-  ibv_end_poll(receive_cq_);
   return count;
 }
 

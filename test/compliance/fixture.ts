@@ -45,6 +45,8 @@ export interface FixtureMaker {
   readonly capabilities: Capabilities;
   /** For every queue pair of the suite, below what a case asks for: packet size, pacing. */
   readonly attributes: QueuePairAttributes;
+  /** How many messages the longest case sends, where a message costs much. Default: thousands. */
+  readonly messagesMax?: number;
   make(options: FixtureOptions): Fixture;
 }
 

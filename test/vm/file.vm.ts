@@ -1,0 +1,77 @@
+/**
+ * Files by `sdr send` and `sdr recv` with real loss: here Node, the addon and the transport all run inside the guests.
+ * The file lies on the host, which makes it from a seed, and is read through the shared file system.
+ */
+import { createHash } from "node:crypto";
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Random } from "../../src/base/random.ts";
+import { ADDRESSES, clearPath, deviceArguments, folder, guests, impair, root } from "./guests.ts";
+
+const BYTES = 64 << 20;
+const POLICIES = ["sr-nack", "ec-mds(32,8)"];
+const PORT = 7000;
+/** About what emulated processors take in; faster, most of it would be lost at the receiver. */
+const RATE = "100mbit";
+const WAIT_MS_MAX = 60_000;
+const LOOK_MS = 200;
+const CLI = `'${process.execPath}' '${join(root, "dist", "cli", "main.js")}'`;
+
+const file = join(folder, "file");
+const bytes = new Uint8Array(BYTES);
+new Random(64, "file").fill(bytes);
+writeFileSync(file, bytes);
+const sent = createHash("sha256").update(bytes).digest("hex");
+
+/** Begins a command of `sdr` in a guest; its output goes to NAME.out there, its status to NAME.status. */
+function start(end: 0 | 1, name: string, args: string): void {
+  guests[end].run(
+    `rm -f /run/${name}.*; (${CLI} ${args} > /run/${name}.out 2> /run/${name}.err; ` +
+      `echo $? > /run/${name}.status) > /dev/null 2>&1 &`,
+  );
+}
+
+/** What a command has said so far, its status first. */
+const said = (end: 0 | 1, name: string) =>
+  guests[end].shell(`cd /run; cat ${name}.status ${name}.out ${name}.err`).text;
+
+/** Waits until a shell command succeeds in a guest; fails with what `sdr NAME` said when that ends before. */
+async function until(end: 0 | 1, name: string, command: string): Promise<void> {
+  const deadline = performance.now() + WAIT_MS_MAX;
+  for (;;) {
+    const isLast =
+      guests[end].shell(`test -s /run/${name}.status`).status === 0 || performance.now() > deadline;
+    if (guests[end].shell(command).status === 0) return;
+    if (isLast) throw new Error(`sdr ${name} did not come to '${command}': ${said(end, name)}`);
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+const device = deviceArguments.join(" ");
+const out = "/run/received";
+
+beforeAll(async () => {
+  guests[1].run(`rm -rf ${out}; mkdir ${out}`);
+  start(1, "recv", `recv ${PORT} --host ${ADDRESSES[1]} --out ${out} --keep --force ${device}`);
+  await until(1, "recv", `grep -q ':${PORT.toString(16).toUpperCase()} ' /proc/net/tcp`);
+}, WAIT_MS_MAX);
+
+afterAll(() => {
+  clearPath();
+  guests[1].shell("pkill -TERM -f main.js.recv");
+  rmSync(file);
+});
+
+test.each(POLICIES)("64 MiB arrive whole by %s with one percent lost", async (policy) => {
+  impair("loss 1% limit 20000");
+  const how = `--policy '${policy}' --packet 4096 --rate ${RATE} --json ${device}`;
+  start(0, "send", `send ${file} ${ADDRESSES[1]}:${PORT} ${how}`);
+  await until(0, "send", "grep -qx 0 /run/send.status");
+  const report = JSON.parse(guests[0].run("cat /run/send.out"));
+  const [arrived] = guests[1].run(`sha256sum ${out}/file`).split(" ");
+  expect(arrived).toBe(sent);
+  expect(report).toMatchObject({ bytes: BYTES, policy, sha256: sent });
+  expect(report.chunksRetransmitted + report.parityChunks).toBeGreaterThan(0);
+  guests[1].run(`rm ${out}/file`);
+});
