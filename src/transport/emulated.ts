@@ -264,6 +264,8 @@ class EmulatedTransport implements Transport {
     dmabuf: false,
     hardware: false,
     zeroCopySend: true,
+    countsCorrupted: true,
+    countsLate: true,
     gso: false,
     gro: false,
     packetBytesMin: 64,

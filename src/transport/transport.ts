@@ -19,6 +19,13 @@ export interface Capabilities {
   readonly hardware: boolean;
   /** Send buffers are read in place; receive payloads are placed into the user's buffer. */
   readonly zeroCopySend: boolean;
+  /** Corrupted packets reach this end and are counted; a card discards them before anybody can. */
+  readonly countsCorrupted: boolean;
+  /**
+   * Packets that come for a completed receive reach this end and are counted; where each message has its own memory key,
+   * revoked at completion, the card discards them.
+   */
+  readonly countsLate: boolean;
   /** UDP segmentation and receive offload in use. */
   readonly gso: boolean;
   readonly gro: boolean;

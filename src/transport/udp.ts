@@ -96,6 +96,8 @@ export class UdpTransport extends RealTimeTransport {
       dmabuf: false,
       hardware: false,
       zeroCopySend: true,
+      countsCorrupted: true,
+      countsLate: true,
       gso: can.gso,
       gro: can.gro,
       packetBytesMin: 256,

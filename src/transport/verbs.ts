@@ -89,6 +89,8 @@ export class VerbsTransport extends RealTimeTransport {
       dmabuf: can.dmabuf,
       hardware: true,
       zeroCopySend: true,
+      countsCorrupted: false,
+      countsLate: can.rootKey,
       gso: false,
       gro: false,
       packetBytesMin: PACKET_BYTES_MIN,

@@ -186,6 +186,31 @@ export function packetsLeft(pair: Pair): number {
   return passed - packetsMet(pair.qb);
 }
 
+/** Of messages after everything that is under way, where nothing counts it. */
+const LANDING_MESSAGES = 2;
+
+/**
+ * Lets time pass until no data packet is under way. Where some are discarded uncounted, that is the longest delay of the
+ * link, and then whole messages that arrive behind whatever the last packets were.
+ */
+export async function everythingLanded(pair: Pair, delayNs: number): Promise<void> {
+  if (pair.b.capabilities.countsLate) {
+    await pair.until("everything to land", () => packetsLeft(pair) <= 0);
+    return;
+  }
+  const overNs = pair.a.nowNs() + delayNs;
+  await pair.until("the link's longest delay", () => pair.a.nowNs() > overNs);
+  for (let i = 0; i < LANDING_MESSAGES; i++) {
+    const [from, to] = [source(pair.chunkBytes, i), target(pair.chunkBytes)];
+    const { region, offset, bytes } = to;
+    const receive = pair.qb.postReceive({ region, offset, maxBytes: bytes });
+    const send = pair.qa.send(from.region, { offset: from.offset, bytes });
+    await pair.run(Promise.all([send.injected, receive.arrived]));
+    receive.complete();
+    expectArrived(to, from);
+  }
+}
+
 /** Data packets that a queue pair has taken or refused, by its own counts. */
 export function packetsMet(qp: QueuePair): number {
   const c = qp.counters();

@@ -17,13 +17,13 @@ import {
 import {
   chunkBytesOf,
   codeOf,
+  everythingLanded,
   expectArrived,
   type FixtureMaker,
   type Guarded,
   type Pair,
   type PairOptions,
   packetBytesOf,
-  packetsLeft,
   source,
   target,
   withPair,
@@ -257,7 +257,7 @@ function endCases(maker: FixtureMaker, factory: PolicyFactory): void {
         await pair.run(one.receive);
         expectArrived(one.to, one.from);
         await pair.run(one.write);
-        await pair.until("everything to land", () => packetsLeft(pair) <= 0);
+        await everythingLanded(pair, 2e6);
         expectArrived(one.to, one.from);
       },
     ));
