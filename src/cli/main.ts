@@ -10,6 +10,7 @@ import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } fr
 import { modelCommand } from "./model.ts";
 import { linksCommand } from "./path/links.ts";
 import { probeCommand } from "./path/probe.ts";
+import { perfCommand } from "./perf/perf.ts";
 import { planCommand } from "./plan.ts";
 import { reportCommand } from "./report.ts";
 import { printJson } from "./terminal.ts";
@@ -33,6 +34,7 @@ const COMMANDS: readonly (() => Command)[] = [
   reportCommand,
   linksCommand,
   probeCommand,
+  perfCommand,
 ];
 
 function makeProgram(): Command {
