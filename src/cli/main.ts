@@ -2,6 +2,7 @@
 /** The command line: commands, exit statuses (0 ok, 1 failed, 2 usage), errors as one line on stderr. */
 import { Command, CommanderError } from "commander";
 import { demoCommand } from "./demo.ts";
+import { devicesCommand } from "./devices/devices.ts";
 import { emulateCommand } from "./emulate/emulate.ts";
 import { traceCommand } from "./emulate/trace.ts";
 import { experimentCommand } from "./experiment/experiment.ts";
@@ -35,6 +36,7 @@ const COMMANDS: readonly (() => Command)[] = [
   linksCommand,
   probeCommand,
   perfCommand,
+  devicesCommand,
 ];
 
 function makeProgram(): Command {
