@@ -18,7 +18,7 @@ export interface Device {
   readonly name: string;
   /** udp: the local address, where it is not the one that the peer is reached from. */
   readonly address?: string;
-  /** verbs: the port (default: the first active one), the GID (default: chosen), the path MTU (default: the active one). */
+  /** verbs: the port, the GID and the path MTU. Default: the first active one, one that is chosen, the active one. */
   readonly port?: number;
   readonly gidIndex?: number;
   readonly mtu?: number;

@@ -1,4 +1,4 @@
-/** From facts to what they mean: which backends are available, why not, and what to do. No I/O; nothing is found out here. */
+/** From facts to what they mean: which backends are available, why not, and what to do. Nothing is found out here. */
 import type { DeviceFacts, HardwareFacts } from "./facts.ts";
 
 /** Stable names of what is wrong. */
@@ -136,7 +136,7 @@ function softRoce({ rxeModule, netdev }: HardwareFacts): string {
   if (rxeModule === "loaded" || rxeModule === "available") return `Soft-RoCE needs none: ${make}`;
   const virtual = "npm run test:rxe shows it in virtual machines";
   if (rxeModule === "missing")
-    return `Soft-RoCE needs none, but this kernel has no rdma_rxe: install the one with all modules, then ${make}; ${virtual}`;
+    return `Soft-RoCE needs none, but this kernel has no rdma_rxe: install its full modules, then ${make}; ${virtual}`;
   return `Soft-RoCE needs none, if the kernel has rdma_rxe: ${make}; ${virtual}`;
 }
 

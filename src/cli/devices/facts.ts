@@ -1,4 +1,4 @@
-/** What was found out about the machine's RDMA: plain data, with no judgement. gather.ts fills it in, diagnose.ts judges. */
+/** What was found out about the machine's RDMA: plain data. gather.ts fills it in, diagnose.ts judges it. */
 
 /** Yes, no, or not to be told from here; and how that is known. */
 export interface Ability {

@@ -62,7 +62,7 @@ export function checkShape(shape: RunShape): void {
   const bytes = shape.bytes * ringOf(shape) * shape.queuePairs;
   check(
     bytes <= PERF_LIMITS.bufferBytesMax,
-    `${shape.queuePairs} queue pairs with ${ringOf(shape)} receives of ${formatSize(shape.bytes)} need ${formatSize(bytes)}`,
+    `${shape.queuePairs} x ${ringOf(shape)} receives of ${formatSize(shape.bytes)} need ${formatSize(bytes)}`,
     `use fewer or smaller messages: at most ${formatSize(PERF_LIMITS.bufferBytesMax)}`,
   );
   policyOf(shape);
