@@ -134,9 +134,15 @@ function openVerbs(options: VerbsOptions): Context {
   throw unsupported(options.device, "has no verbs transport");
 }
 
-/** Two ends of the DPA's emulation in this process. Errors: UNSUPPORTED, and those of the context. */
-export function openDpa(options: { workers: number }): Context {
-  const { dpa } = Context as unknown as { dpa?: (options: { workers: number }) => Context };
+interface DpaOptions {
+  readonly workers: number;
+  readonly link: LinkProfile;
+  readonly seed?: number;
+}
+
+/** One end of a connection within this process. Errors: UNSUPPORTED, and those of the context. */
+export function openDpa(options: DpaOptions): Context {
+  const { dpa } = Context as unknown as { dpa?: (options: DpaOptions) => Context };
   if (dpa !== undefined) return dpa.call(Context, options);
   throw unsupported("dpa", "has no DPA transport");
 }

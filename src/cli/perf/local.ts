@@ -40,7 +40,9 @@ export function checkLocal({ device, link }: Pick<LocalOptions, "device" | "link
 
 function openEnds({ device, link, seed, signal }: LocalOptions, { channels }: RunShape): Ends {
   if (device.kind === "dpa") {
-    const contexts = [openDpa({ workers: channels }), openDpa({ workers: channels })] as const;
+    const seeded = (end: number) => (seed === undefined ? {} : { seed: seed + end });
+    const open = (end: number) => openDpa({ workers: channels, link, ...seeded(end) });
+    const contexts = [open(0), open(1)] as const;
     return {
       contexts,
       clock: realClock(contexts[0]),

@@ -125,8 +125,8 @@ export class PerfServer {
   private async serveClient(signal: AbortSignal): Promise<void> {
     this.client = undefined;
     this.serving = false;
+    this.runs.clear();
     for (;;) {
-      this.runs.clear();
       const connection = await this.accept(signal, this.serving ? BETWEEN_RUNS_MS : undefined);
       const offer = decodeOffer(connection.meta, this.options.device);
       if (offer.kind === "data" || offer.client !== this.client) {
@@ -135,6 +135,7 @@ export class PerfServer {
       }
       this.serving = true;
       await this.run(offer, connection, signal);
+      this.runs.delete(offer.session); // the client may have announced the next one meanwhile
       if (offer.last) return;
     }
   }

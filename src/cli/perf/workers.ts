@@ -35,7 +35,7 @@ export class WorkerUsage {
   /** Share of the time until the last mark, a thread; empty: not known. */
   shares(): number[] {
     const ns = this.toNs - this.fromNs;
-    if (ns <= 0) return [];
+    if (ns <= 0 || this.to.every((used) => used === 0)) return [];
     return this.to.map((used, i) => Math.max(0, used - (this.from[i] ?? used)) / ns);
   }
 }

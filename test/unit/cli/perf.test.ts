@@ -195,9 +195,9 @@ describe("what cannot be measured is refused", () => {
   });
 
   test("a server killed under way ends its client, and a client its server", async () => {
-    const args = ["-D", "60", "-s", "4096", "--peer-timeout", "500ms"];
+    const args = ["-D", "60", "-s", "4096", "--peer-timeout", "3s"];
     for (const killed of ["server", "client"] as const) {
-      const { sdr, port } = await server("--peer-timeout", "500ms");
+      const { sdr, port } = await server("--peer-timeout", "3s");
       const client = start("perf", "127.0.0.1", "-p", String(port), ...args);
       await new Promise((resume) => client.child.once("spawn", resume));
       const other = killed === "server" ? client : sdr;
