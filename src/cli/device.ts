@@ -102,36 +102,20 @@ export interface OpenOptions {
   readonly seed?: number | undefined;
 }
 
-/** This end's context. Errors: those of the context; UNSUPPORTED for a device that this build does not have. */
+/** This end's context. Errors: those of the context. */
 export function openDevice(device: Device, options: OpenOptions): Context {
   const { localAddress, channels, udpPort, link, seed } = options;
   const common = { channels, link, ...(seed === undefined ? {} : { seed }) };
   if (device.kind === "udp")
     return Context.udp({ ...common, address: device.address ?? localAddress, port: udpPort });
   const { name, port, gidIndex, mtu } = device;
-  return openVerbs({
+  return Context.verbs({
     ...common,
     device: name,
     ...(port === undefined ? {} : { port }),
     ...(gidIndex === undefined ? {} : { gidIndex }),
     ...(mtu === undefined ? {} : { mtu }),
   });
-}
-
-interface VerbsOptions {
-  readonly device: string;
-  readonly port?: number;
-  readonly gidIndex?: number;
-  readonly mtu?: number;
-  readonly channels: number;
-  readonly link: LinkProfile;
-  readonly seed?: number;
-}
-
-function openVerbs(options: VerbsOptions): Context {
-  const { verbs } = Context as unknown as { verbs?: (options: VerbsOptions) => Context };
-  if (verbs !== undefined) return verbs.call(Context, options);
-  throw unsupported(options.device, "has no verbs transport");
 }
 
 interface DpaOptions {
@@ -144,13 +128,9 @@ interface DpaOptions {
 export function openDpa(options: DpaOptions): Context {
   const { dpa } = Context as unknown as { dpa?: (options: DpaOptions) => Context };
   if (dpa !== undefined) return dpa.call(Context, options);
-  throw unsupported("dpa", "has no DPA transport");
-}
-
-function unsupported(device: string, what: string): SdrError {
-  return new SdrError(
+  throw new SdrError(
     "UNSUPPORTED",
-    `device ${device} cannot be used: this build ${what}`,
+    "device dpa cannot be used: this build has no DPA transport",
     "use --device udp, and see sdr devices",
   );
 }

@@ -248,14 +248,12 @@ function rxeModule(kernel: string): HardwareFacts["rxeModule"] {
 
 function addonFacts(): HardwareFacts["addon"] {
   const dpaEmulation = "dpa" in Context;
-  const hasVerbs = "verbs" in Context;
   try {
     const addon = loadAddon() as Readonly<Record<string, unknown>>;
     const told = (name: string) => (typeof addon[name] === "boolean" ? addon[name] : null);
-    // Without the transport in the SDK it does not matter what the addon has.
     return {
       error: null,
-      verbs: hasVerbs ? told("hasVerbs") : false,
+      verbs: told("hasVerbs"),
       flexio: told("hasFlexio"),
       dpaEmulation,
     };
