@@ -29,6 +29,7 @@ Napi::Function UdpContextWrap::define(Napi::Env env) {
        InstanceMethod("connect", &UdpContextWrap::connect), InstanceMethod("nowNs", &UdpContextWrap::now),
        InstanceMethod("drain", &UdpContextWrap::drain),
        InstanceMethod("unknownDatagrams", &UdpContextWrap::unknown_datagrams),
+       InstanceMethod("workerCpuNs", &UdpContextWrap::worker_cpu_ns),
        InstanceMethod("close", &UdpContextWrap::close)});
 }
 
@@ -139,6 +140,14 @@ Napi::Value UdpContextWrap::drain(const Napi::CallbackInfo& info) {
 
 Napi::Value UdpContextWrap::unknown_datagrams(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(native(info.Env()).unknown_datagrams()));
+}
+
+Napi::Value UdpContextWrap::worker_cpu_ns(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto list = Napi::Array::New(env);
+  for (const int64_t used : native(env).worker_cpu_ns())
+    list.Set(list.Length(), Napi::Number::New(env, static_cast<double>(used)));
+  return list;
 }
 
 Napi::Value UdpContextWrap::close(const Napi::CallbackInfo& info) {

@@ -24,6 +24,7 @@ class UdpContextWrap : public Napi::ObjectWrap<UdpContextWrap>, public OpenConte
   Napi::Value now(const Napi::CallbackInfo& info);
   Napi::Value drain(const Napi::CallbackInfo& info);
   Napi::Value unknown_datagrams(const Napi::CallbackInfo& info);
+  Napi::Value worker_cpu_ns(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<UdpContext> context_;

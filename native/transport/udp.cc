@@ -114,6 +114,12 @@ uint64_t UdpContext::unknown_datagrams() const {
   return state_->environment.unknown_datagrams.load(std::memory_order_relaxed);
 }
 
+std::vector<int64_t> UdpContext::worker_cpu_ns() const {
+  std::vector<int64_t> all;
+  for (const auto& channel : state_->channels) all.push_back(channel->cpu_ns());
+  return all;
+}
+
 QueuePair* UdpContext::create_qp(const QpConfig& config, uint64_t receive_key, sdr_status* status) {
   sdr_status unwanted;
   if (status == nullptr) status = &unwanted;

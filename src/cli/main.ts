@@ -2,6 +2,7 @@
 /** The command line: commands, exit statuses (0 ok, 1 failed, 2 usage), errors as one line on stderr. */
 import { Command, CommanderError } from "commander";
 import { demoCommand } from "./demo.ts";
+import { devicesCommand } from "./devices/devices.ts";
 import { emulateCommand } from "./emulate/emulate.ts";
 import { traceCommand } from "./emulate/trace.ts";
 import { experimentCommand } from "./experiment/experiment.ts";
@@ -10,6 +11,7 @@ import { EXIT, errorDocument, errorLine, exitStatus, toSdrError, UsageError } fr
 import { modelCommand } from "./model.ts";
 import { linksCommand } from "./path/links.ts";
 import { probeCommand } from "./path/probe.ts";
+import { perfCommand } from "./perf/perf.ts";
 import { planCommand } from "./plan.ts";
 import { reportCommand } from "./report.ts";
 import { printJson } from "./terminal.ts";
@@ -33,6 +35,8 @@ const COMMANDS: readonly (() => Command)[] = [
   reportCommand,
   linksCommand,
   probeCommand,
+  perfCommand,
+  devicesCommand,
 ];
 
 function makeProgram(): Command {

@@ -50,6 +50,14 @@ export class Context implements Disposable, AsyncDisposable {
     return this.transport.nowNs();
   }
 
+  /**
+   * Processor time that each of the transport's worker threads has used so far, in nanoseconds; 0 where that cannot be
+   * told, empty where there are none. Errors: CLOSED.
+   */
+  workerCpuNs(): readonly number[] {
+    return this.transport.workerCpuNs?.() ?? [];
+  }
+
   /** Errors: INVALID_ARGUMENT, TOO_LARGE (a message that does not fit the split), BUSY (too many), CLOSED. */
   createQueuePair(attributes: QueuePairAttributes = {}): QueuePair {
     if (this.closed) throw new SdrError("CLOSED", "the context is closed", "make a new one");

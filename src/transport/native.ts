@@ -300,6 +300,8 @@ export interface NativeUdpContext {
   drain(): number;
   readonly events: NativeEvents;
   unknownDatagrams(): number;
+  /** Processor time that each channel's thread has used; 0 where that cannot be told. */
+  workerCpuNs(): number[];
   close(): void;
 }
 

@@ -81,6 +81,8 @@ export interface Transport {
    * meanwhile, and nothing else happens.
    */
   awaitWork<T>(begin: () => Promise<T>, then: (result: T) => void): void;
+  /** Absent: no workers. Processor time that each worker thread has used; 0 where that cannot be told. */
+  workerCpuNs?(): readonly number[];
   close(): void;
 }
 

@@ -155,6 +155,12 @@ export class UdpTransport extends RealTimeTransport {
     void this.open;
     return this.native.unknownDatagrams();
   }
+
+  /** Errors: CLOSED. */
+  workerCpuNs(): readonly number[] {
+    void this.open;
+    return this.native.workerCpuNs();
+  }
 }
 
 function randomKey(): bigint {

@@ -69,6 +69,8 @@ class UdpContext {
   EventQueue& events();
   // Datagrams that matched no queue pair's key, or were too short to hold one.
   uint64_t unknown_datagrams() const;
+  // Processor time that each channel's thread has used so far; 0 where that cannot be told.
+  std::vector<int64_t> worker_cpu_ns() const;
 
  private:
   struct State;

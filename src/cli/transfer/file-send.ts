@@ -11,6 +11,7 @@ import {
   type WriteReport,
 } from "../../sdk/reliable.ts";
 import { connect } from "../../sdk/rendezvous.ts";
+import { DEFAULT_DEVICE } from "../device.ts";
 import { toSdrError } from "../failure.ts";
 import type { Endpoint } from "../options.ts";
 import { Progress } from "../progress.ts";
@@ -31,12 +32,12 @@ import {
   type Verdict,
 } from "./file-protocol.ts";
 import type { FileSource } from "./file-source.ts";
-import { type EndSettings, openContext, type ShapeSettings } from "./options.ts";
+import { openContext, type ShapeSettings, type TransferSettings } from "./options.ts";
 
 export interface SendFileOptions
   extends ShapeSettings,
-    Pick<EndSettings, "link" | "udpPort" | "peerTimeoutNs">,
-    Partial<Pick<EndSettings, "secret" | "seed">> {
+    Pick<TransferSettings, "link" | "udpPort" | "peerTimeoutNs">,
+    Partial<Pick<TransferSettings, "secret" | "seed" | "device">> {
   readonly to: Endpoint;
   /** What the receiver is to call the file. */
   readonly name: string;
@@ -116,7 +117,7 @@ export async function sendFile(
     channels,
     signal,
     attributes: attributesOf(options, messageBytes(offer)),
-    meta: encodeOffer(offer),
+    meta: { ...encodeOffer(offer), device: options.device?.kind ?? DEFAULT_DEVICE },
     ...(secret === undefined ? {} : { secret }),
   });
   const onAbort = () => void qp.close();

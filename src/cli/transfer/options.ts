@@ -1,8 +1,9 @@
 /** Options that send, recv and demo share, and their reading. */
 import { type Command, Option } from "commander";
 import type { LinkProfile } from "../../link/profile.ts";
-import { Context } from "../../sdk/context.ts";
+import type { Context } from "../../sdk/context.ts";
 import type { RendezvousPath } from "../../sdk/rendezvous-exchange.ts";
+import { addDeviceOptions, type Device, openDevice, readRemoteDevice } from "../device.ts";
 import {
   parseLinkOption,
   parsePace,
@@ -26,6 +27,11 @@ export function addEndOptions(command: Command): Command {
     .option("--udp-port <port>", "first UDP port of this end (0: any free one)", "0")
     .option("--peer-timeout <time>", "a peer silent for so long is gone", PEER_TIMEOUT)
     .option("--json", "print one JSON document on stdout");
+}
+
+/** Adds those, and the device. */
+export function addTransferOptions(command: Command): Command {
+  return addDeviceOptions(addEndOptions(command));
 }
 
 /** Adds what the sending end decides for both. */
@@ -61,13 +67,27 @@ export function readEnd(options: object): EndSettings {
   };
 }
 
-/** This end's UDP context, bound to the address that the peer reaches it by. */
+export interface TransferSettings extends EndSettings {
+  readonly device: Device;
+}
+
+export function readTransfer(options: object): TransferSettings {
+  return { ...readEnd(options), device: readRemoteDevice(options) };
+}
+
+const UDP: Device = { kind: "udp", name: "udp" };
+
+/** This end's context; over UDP bound to the address that the peer reaches it by. */
 export function openContext(
   { localAddress, channels }: RendezvousPath,
-  { udpPort, link, seed }: Pick<EndSettings, "udpPort" | "link"> & { seed?: number | undefined },
+  {
+    udpPort,
+    link,
+    seed,
+    device = UDP,
+  }: Pick<EndSettings, "udpPort" | "link"> & Partial<Pick<TransferSettings, "seed" | "device">>,
 ): Context {
-  const seeded = seed === undefined ? {} : { seed };
-  return Context.udp({ address: localAddress, port: udpPort, channels, link, ...seeded });
+  return openDevice(device, { localAddress, channels, udpPort, link, seed });
 }
 
 export interface ShapeSettings {

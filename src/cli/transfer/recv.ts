@@ -5,15 +5,16 @@ import { SdrError } from "../../base/errors.ts";
 import { formatSize } from "../../base/units.ts";
 import { listen, type RendezvousServer } from "../../sdk/rendezvous.ts";
 import type { Connection } from "../../sdk/rendezvous-exchange.ts";
+import { checkPeerKind } from "../device.ts";
 import { errorLine, fileError, toSdrError, usage } from "../failure.ts";
 import { parsePort } from "../options.ts";
 import { interruptible, note, print, printJson } from "../terminal.ts";
 import { decodeOffer, FILE_LIMITS, messageBytes } from "./file-protocol.ts";
 import { type ReceiveFileReport, receiveFile } from "./file-receive.ts";
 import { checkRoom } from "./file-sink.ts";
-import { addEndOptions, type EndSettings, openContext, readEnd } from "./options.ts";
+import { addTransferOptions, openContext, readTransfer, type TransferSettings } from "./options.ts";
 
-interface Settings extends EndSettings {
+interface Settings extends TransferSettings {
   readonly port: number;
   readonly host: string | undefined;
   readonly folder: string;
@@ -26,7 +27,7 @@ interface Settings extends EndSettings {
 function read(port: string, options: object): Settings {
   const given = options as { out: string; host?: string; force?: true; keep?: true; child?: true };
   return {
-    ...readEnd(options),
+    ...readTransfer(options),
     port: parsePort(port),
     host: given.host,
     folder: given.out,
@@ -60,6 +61,7 @@ function open(settings: Settings): Promise<RendezvousServer> {
     // Refused here, before anything is sent, the sender learns why.
     meta: async (offered: unknown) => {
       const offer = decodeOffer(offered);
+      checkPeerKind((offered as { device?: unknown }).device, settings.device);
       messageBytes(offer);
       await checkRoom({ folder, force, name: offer.name, bytes: offer.bytes });
       return { ok: true };
@@ -142,5 +144,5 @@ export function recvCommand(): Command {
     .option("--force", "replace files that exist")
     .option("--keep", "go on after the first file, until a signal")
     .addOption(new Option("--child").hideHelp());
-  return addEndOptions(command).action(run);
+  return addTransferOptions(command).action(run);
 }

@@ -10,7 +10,7 @@ import { FILE_LIMITS } from "./file-protocol.ts";
 import { type SendFileReport, sendFile } from "./file-send.ts";
 import { checkName } from "./file-sink.ts";
 import { FileSource } from "./file-source.ts";
-import { addEndOptions, addShapeOptions, readEnd, readShape } from "./options.ts";
+import { addShapeOptions, addTransferOptions, readShape, readTransfer } from "./options.ts";
 
 const POLICY_NAMES = POLICIES.map(({ name }) => name).join(", ");
 
@@ -51,7 +51,7 @@ export function overhead({ bytes, sent, received }: SendFileReport): number {
 
 async function run(file: string, to: string, options: object): Promise<void> {
   const settings = usage(() => ({
-    ...readEnd(options),
+    ...readTransfer(options),
     ...readShape(options, FILE_LIMITS.segmentBytes),
     to: parseEndpoint(to),
     policy: parsePolicy((options as { policy: string }).policy),
@@ -80,5 +80,5 @@ export function sendCommand(): Command {
     .argument("<file>", "the file to send")
     .argument("<host:port>", "where sdr recv listens; an IPv6 address in brackets")
     .option("--policy <policy>", `reliability policy: ${POLICY_NAMES}`, "sr-nack");
-  return addShapeOptions(addEndOptions(command)).action(run);
+  return addShapeOptions(addTransferOptions(command)).action(run);
 }

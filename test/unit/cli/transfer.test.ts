@@ -14,6 +14,8 @@ import {
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { Random } from "../../../src/base/random.ts";
+import { UsageError } from "../../../src/cli/failure.ts";
+import { recvCommand } from "../../../src/cli/transfer/recv.ts";
 import {
   Context,
   connect,
@@ -139,6 +141,41 @@ describe("files arrive", () => {
     expect((await run("send", path, forced.to)).status).toBe(0);
     expect((await forced.sdr.end()).status).toBe(0);
     expect(sha256(join(out, "same"))).toBe(sha256(path));
+  });
+});
+
+describe("devices", () => {
+  test("UDP from a given address", async () => {
+    const out = scratch();
+    const path = file(scratch(), "addressed", 100_000);
+    const { sdr, to } = await receiver(out, "--device", "udp:127.0.0.1");
+    const sent = await run("send", path, to, "-d", "udp:127.0.0.1");
+    expect(sent).toMatchObject({ status: 0, stderr: "" });
+    expect((await sdr.end()).status).toBe(0);
+    expect(sha256(join(out, "addressed"))).toBe(sha256(path));
+  });
+
+  test("an RDMA device that is not there: the sender says so, and the receiver goes on", async () => {
+    const out = scratch();
+    const path = file(scratch(), "x", 10);
+    const { sdr, to } = await receiver(out);
+    const sent = await run("send", path, to, "--device", "nosuch0");
+    expect(sent.status).toBe(1);
+    expect(sent.stderr).toMatch(/^sdr: (UNSUPPORTED|ENVIRONMENT|NOT_FOUND): .*nosuch0/);
+    expect((await run("send", path, to)).status).toBe(0);
+    expect((await sdr.end()).status).toBe(0);
+  });
+
+  test.each([
+    [["--device", "emu"], "both ends in one process"],
+    [["--device", "udp:here"], "not numeric"],
+    [["--gid-index", "3"], "of RDMA devices"],
+    [["--mtu", "1024"], "of RDMA devices"],
+    [["--device", "mlx5_0", "--mtu", "1500"], "use 256, 512"],
+  ])("%j is refused", async (args, what) => {
+    const refused = recvCommand().parseAsync(["0", ...args], { from: "user" });
+    await expect(refused).rejects.toBeInstanceOf(UsageError);
+    await expect(refused).rejects.toThrow(what);
   });
 });
 
@@ -289,6 +326,8 @@ describe("a receiver trusts no sender", () => {
     ["an unknown policy", { ...offer, policy: "nope" }, "INVALID_ARGUMENT"],
     ["something else", ["file"], "PEER_INCOMPATIBLE"],
     ["nothing", undefined, "PEER_INCOMPATIBLE"],
+    ["another kind of device", { ...offer, device: "verbs" }, "PEER_INCOMPATIBLE"],
+    ["no kind of device", { ...offer, device: ["udp"] }, "PEER_INCOMPATIBLE"],
   ])("offering %s is refused", async (_, meta, code) => {
     const out = scratch();
     const { sdr, port } = await receiver(out);
