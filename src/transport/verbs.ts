@@ -47,7 +47,8 @@ export interface VerbsTransportOptions {
 type OpenNative = (options: NativeVerbsOptions, wake: () => void) => NativeVerbsContext;
 
 const CHANNELS_MAX = 64;
-const PACKET_BYTES_MIN = 64;
+/** A CTS with the longest policy name and a grant goes into one packet. */
+const PACKET_BYTES_MIN = 256;
 const INFO_BYTES_MAX = 4608;
 const MTUS = [256, 512, 1024, 2048, 4096];
 

@@ -52,8 +52,9 @@ function mangled(info: Uint8Array, change: (fields: Record<string, unknown>) => 
 
 function connectCases(maker: FixtureMaker, chunk: number): void {
   const packet = packetBytesOf(maker);
+  const unlike = packet + 4 <= maker.capabilities.packetBytesMax ? packet + 4 : packet - 4;
   const other: [string, QueuePairAttributes][] = [
-    ["packetBytes", { packetBytes: packet + 4, chunkBytes: packet + 4 }],
+    ["packetBytes", { packetBytes: unlike, chunkBytes: unlike }],
     ["chunkBytes", { chunkBytes: chunk + packet }],
     ["split", { split: [8, 22, 2] }],
     ["maxMessages", { maxMessages: 3 }],
