@@ -31,7 +31,7 @@ std::unique_ptr<DevicePair> DevicePair::create(Platform& platform, const PairOpt
 
 DevicePair::DevicePair(Platform& platform, const PairOptions& options) : platform_(platform), options_(options) {
   generations_log_ = log2_ceil(options.geometry.generations);
-  rq_log_ = std::clamp(options.rq_log_sum - generations_log_, 6u, 12u);
+  rq_log_ = std::clamp(options.rq_log_sum - generations_log_, 6u, 13u);
 }
 
 DevicePair::~DevicePair() {

@@ -5,29 +5,7 @@ import {
   type UdpTransportOptions,
 } from "../../src/sdk/index.ts";
 import type { FixtureMaker, FixtureOptions } from "./fixture.ts";
-
-/** A hang ends here; nothing is measured by it. */
-const WAIT_MS_MAX = 60_000;
-
-async function withDeadline<T>(what: string, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`not within ${WAIT_MS_MAX} ms: ${what}`)),
-      WAIT_MS_MAX,
-    );
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Looks again after each turn of the event loop, where the transport's events come in. */
-async function poll(condition: () => boolean, stopped: () => boolean): Promise<void> {
-  while (!condition() && !stopped()) await new Promise((resolve) => setImmediate(resolve));
-}
+import { realTime } from "./real-time.ts";
 
 export interface UdpVariant {
   readonly name: string;
@@ -68,26 +46,9 @@ export function udpMaker(variant: UdpVariant): FixtureMaker {
       const a = Context.udp({ ...transport, link: options.forward, seed: options.seed });
       const b = Context.udp({ ...transport, link: options.backward, seed: options.seed + 1 });
       return {
-        a,
-        b,
-        run: (work) => withDeadline("the promise to settle", work),
-        async until(what, condition) {
-          let stopped = false;
-          try {
-            await withDeadline(
-              what,
-              poll(condition, () => stopped),
-            );
-          } finally {
-            stopped = true;
-          }
-        },
+        ...realTime(a, b),
         unknownDatagrams: () =>
           (b.transport as unknown as { unknownDatagrams(): number }).unknownDatagrams(),
-        close() {
-          a.close();
-          b.close();
-        },
       };
     },
   };

@@ -35,12 +35,12 @@ uint32_t EmulatedPlatform::add_cq(const CqPlace& place, uint32_t handler) {
 
 uint32_t EmulatedPlatform::add_queue(const QueuePlace& place) {
   const uint32_t number = next_queue_++;
-  if (card_ != nullptr) card_->add_queue(number, place);
+  if (plug_ != nullptr) plug_->add_queue(number, place);
   return number;
 }
 
 void EmulatedPlatform::remove_queue(uint32_t number) {
-  if (card_ != nullptr) card_->remove_queue(number);
+  if (plug_ != nullptr) plug_->remove_queue(number);
 }
 
 }  // namespace sdr::dpa

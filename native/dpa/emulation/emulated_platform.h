@@ -1,4 +1,4 @@
-// The emulated device as a Platform. Queue pairs of the card are numbers only, unless a card (nic.h) is plugged in.
+// The emulated device as a Platform. Queue pairs of the card are but numbers, unless something of the card's is plugged in when they are made.
 #pragma once
 
 #include <functional>
@@ -11,16 +11,16 @@ namespace sdr::dpa {
 class EmulatedPlatform final : public Platform {
  public:
   // What the card has to know of queue pairs.
-  class Card {
+  class Plug {
    public:
-    virtual ~Card() = default;
+    virtual ~Plug() = default;
     virtual void add_queue(uint32_t number, const QueuePlace& place) = 0;
     virtual void remove_queue(uint32_t number) = 0;
   };
 
   explicit EmulatedPlatform(uint32_t units) : device_(units) {}
   EmulatedDevice& device() { return device_; }
-  void plug_in(Card* card) { card_ = card; }
+  void plug_in(Plug* plug) { plug_ = plug; }
   // A device that no longer answers, as a fault to inject.
   void fail_calls() { failed_.store(true); }
 
@@ -42,7 +42,7 @@ class EmulatedPlatform final : public Platform {
 
  private:
   EmulatedDevice device_;
-  Card* card_ = nullptr;
+  Plug* plug_ = nullptr;
   uint32_t next_queue_ = 0x100;
   std::atomic<bool> failed_{false};
 };
