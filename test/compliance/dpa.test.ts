@@ -14,7 +14,7 @@ transportCompliance(
   dpaMaker({
     name: "dpa-emulated, one packet a chunk",
     transport: {},
-    attributes: { packetBytes: 512, chunkBytes: 512 },
+    attributes: { packetBytes: 4096, chunkBytes: 4096 },
   }),
 );
 
