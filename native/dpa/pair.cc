@@ -374,7 +374,8 @@ namespace {
 bool read_report(const sdr_dpa_report& line, sdr_dpa_report* report) {
   const auto* from = reinterpret_cast<const uint64_t*>(&line);
   uint64_t words[SDR_DPA_LINE / 8];
-  for (size_t index = 0; index < SDR_DPA_LINE / 8; index++) words[index] = __atomic_load_n(from + index, __ATOMIC_ACQUIRE);
+  for (size_t index = 0; index < SDR_DPA_LINE / 8; index++)
+    words[index] = __atomic_load_n(from + index, __ATOMIC_ACQUIRE);
   std::memcpy(report, words, sizeof(words));
   return report->changes == report->changes_again;
 }

@@ -14,7 +14,7 @@ transportCompliance(
   dpaMaker({
     name: "dpa-emulated, one packet a chunk",
     transport: {},
-    attributes: { packetBytes: 4096, chunkBytes: 4096 },
+    attributes: { packetBytes: 2048, chunkBytes: 2048 },
   }),
 );
 

@@ -1,7 +1,7 @@
 /* The sender's packetiser: descriptors of a channel become single-packet RDMA writes with immediate, one WQE each, and
  * their completions become a word a descriptor on the host. Whoever gives it something to do (the control path, a
  * completion) pumps: one at a time, and who comes meanwhile leaves that to who is there.
- * Source: SDR-RDMA (arXiv 2505.05366) section 3.3: every packet its own write, so that packets may come in any order. */
+ * Source: SDR-RDMA (arXiv 2505.05366) section 3.3: every packet is its own write, so packets may come in any order. */
 #include <dpaintrin.h>
 #include <libflexio-dev/flexio_dev.h>
 #include <libflexio-dev/flexio_dev_endianity.h>

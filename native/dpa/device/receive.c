@@ -2,8 +2,8 @@
  * become lines in the host's. One handler of one completion queue; it never blocks.
  *
  * Whose line is whose. A write through the window may rewrite the 64 bytes around it, so
- *   - the chunk bitmap that workers change with atomics is in the device's memory; the host has a copy, which nobody but
- *     this program ever writes, whole lines at a time;
+ *   - the chunk bitmap that workers change with atomics is in the device's memory; the host has a copy, which only this
+ *     program ever writes, whole lines at a time;
  *   - a line of that copy is written by who holds its lock: it reads the master after taking the lock, so no write can
  *     undo another one;
  *   - reports have one writer each.

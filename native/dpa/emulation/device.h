@@ -1,5 +1,5 @@
-// The emulated DPA: execution units that run handlers, completion queues that activate them, windows to host memory with
-// a write-back of whole lines, remote calls. It runs native/dpa/device as it is, and knows nothing of what that does;
+// The emulated DPA: execution units that run handlers, completion queues that activate them, windows to host memory
+// with a write-back of whole lines, remote calls. It runs native/dpa/device as it is, and knows nothing of what that does;
 // nor of packets, which are the emulated card's (flow.h, endpoint.h).
 #pragma once
 

@@ -1,4 +1,5 @@
-// The emulated device as a Platform. Queue pairs of the card are but numbers, unless something of the card's is plugged in when they are made.
+// The emulated device as a Platform. Queue pairs of the card are but numbers, unless something of the card's is plugged
+// in when they are made.
 #pragma once
 
 #include <functional>

@@ -24,7 +24,7 @@ struct WirePacket {
   RegionRef region;  // that holds it
 };
 
-// What a slot's key leads to: at most two stretches of memory, nothing between and behind them. Writes there go nowhere.
+// What a slot's key leads to: at most two stretches of memory. Writes between and behind them go nowhere.
 struct SlotMemory {
   uint8_t* buffer = nullptr;
   uint64_t bytes = 0;

@@ -1,6 +1,6 @@
 // The sending half of an emulated card: takes WQEs that packetisers rang for and control datagrams, offers each packet
-// to the link, and brings it to the peer's endpoint when the link says. A Flow is one queue pair's; a Card is the thread
-// that serves all flows of a context.
+// to the link, and brings it to the peer's endpoint when the link says. A Flow is one queue pair's; a Card is the
+// thread that serves all flows of a context.
 #pragma once
 
 #include <condition_variable>

@@ -61,7 +61,8 @@ class Rig {
       for (const uint64_t word : bits) set += static_cast<uint32_t>(__builtin_popcountll(word));
       const uint32_t wanted = std::min(per_chunk, packets - chunk * per_chunk);
       if (set != wanted)
-        return "chunk " + std::to_string(chunk) + " has " + std::to_string(set) + " packets of " + std::to_string(wanted);
+        return "chunk " + std::to_string(chunk) + " has " + std::to_string(set) + " packets, not " +
+               std::to_string(wanted);
     }
     sdr_rx_progress progress{};
     if (pair_->progress(message, &progress) != SDR_OK || !progress.complete || progress.chunks_done != chunks ||

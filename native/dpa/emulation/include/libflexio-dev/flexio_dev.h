@@ -1,6 +1,6 @@
 /* The emulation's stand-in for FlexIO's device API, version 24.10 and later (calls without a thread context), as far as
- * native/dpa/device uses it. Windows are in emulation/device.cc: a pointer acquired here is good for the 64-byte line it
- * points into, which is all that the program relies on. */
+ * native/dpa/device uses it. Windows are in emulation/device.cc: a pointer acquired here is good for the 64-byte line
+ * it points into, which is all that the program relies on. */
 #ifndef SDR_EMULATED_FLEXIO_DEV_H
 #define SDR_EMULATED_FLEXIO_DEV_H
 
