@@ -1,19 +1,17 @@
 /**
  * The DPA transport: packet work by the program for a network card's own processor, here on an emulation of that
- * processor and of the card. It reaches contexts of this process only. This file owns the wake-ups and timers that
- * bring events to queue pairs on the JavaScript thread.
+ * processor and of the card. It reaches contexts of this process only.
  */
 import { randomBytes } from "node:crypto";
 import { check, type ErrorCode, SdrError } from "../base/errors.ts";
 import { checkLink, type LinkProfile } from "../link/profile.ts";
 import { addon, type NativeDpaContext, type NativeQpConfig, STATUS } from "./native.ts";
+import { RealTimeTransport } from "./real-time.ts";
 import {
   type Capabilities,
   checkSeed,
   createNativeQp,
-  Pump,
   type QpListener,
-  type Transport,
   type TransportInfo,
   type TransportQp,
 } from "./transport.ts";
@@ -31,20 +29,16 @@ export interface DpaTransportOptions {
 const WORKERS_MAX = 16;
 const PACKET_BYTES_MAX = 4096; // the largest MTU of RDMA
 const INFO_PATTERN = /^(?:[0-9a-f]{2}){1,64}$/;
-const TIMER_NS_MAX = 1e9; // longest sleep of the timer; it simply re-arms
 
-export class DpaTransport implements Transport {
+export class DpaTransport extends RealTimeTransport {
   readonly capabilities: Capabilities;
   readonly link: LinkProfile;
-  private readonly native: NativeDpaContext;
-  private readonly pump = new Pump();
+  protected readonly native: NativeDpaContext;
   private readonly seed: number;
   private qpsMade = 0;
-  private timer: NodeJS.Timeout | undefined;
-  private timerAtNs = Number.POSITIVE_INFINITY;
-  private closed = false;
 
   constructor(options: DpaTransportOptions = {}) {
+    super();
     const { workers = 1 } = options;
     check(
       Number.isInteger(workers) && workers >= 1 && workers <= WORKERS_MAX,
@@ -60,6 +54,7 @@ export class DpaTransport implements Transport {
       name: this.native.capabilities.name,
       virtualTime: false,
       phantom: false,
+      dmabuf: false,
       hardware: false,
       zeroCopySend: true,
       gso: false,
@@ -73,29 +68,19 @@ export class DpaTransport implements Transport {
     };
   }
 
-  /** Errors: CLOSED. */
-  private get open(): NativeDpaContext {
-    if (!this.closed) return this.native;
-    throw new SdrError("CLOSED", "the context is closed", "make a new one");
-  }
-
-  /** Errors: CLOSED. */
-  nowNs(): number {
-    return this.open.nowNs();
-  }
-
   createQp(config: NativeQpConfig, listener: QpListener): TransportQp {
-    const native = createNativeQp(() => this.open.createQp(config), config);
+    void this.open;
+    const native = createNativeQp(() => this.native.createQp(config), config);
     this.pump.add(native.id, listener);
     return {
       native,
       info: () => ({
         transport: this.capabilities.name,
-        queuePair: Buffer.from(this.open.qpInfo(native)).toString("hex"),
+        queuePair: Buffer.from(this.native.qpInfo(native)).toString("hex"),
       }),
       connect: (peer) => {
         const seed = (this.seed + this.qpsMade++ * 0x9e3779b1) % Number.MAX_SAFE_INTEGER;
-        const status = this.open.connect(native, this.readInfo(peer), this.link, seed);
+        const status = this.native.connect(native, this.readInfo(peer), this.link, seed);
         if (status !== STATUS.ok) {
           throw new SdrError(
             "PEER_INCOMPATIBLE",
@@ -126,47 +111,6 @@ export class DpaTransport implements Transport {
     if (typeof peer.queuePair !== "string" || !INFO_PATTERN.test(peer.queuePair))
       throw wrong("has no valid queue pair");
     return Buffer.from(peer.queuePair, "hex");
-  }
-
-  private wake(): void {
-    if (this.closed) return;
-    for (let count = this.native.drain(); count > 0; count = this.native.drain()) {
-      this.pump.dispatch(this.native.events, count, this.nowNs());
-      if (this.closed) return;
-    }
-    this.pump.expire(this.nowNs());
-    this.rearm();
-  }
-
-  rearm(): void {
-    if (this.closed) return;
-    const next = this.pump.nextTimeoutNs();
-    if (next === this.timerAtNs) return;
-    clearTimeout(this.timer);
-    this.timerAtNs = next;
-    this.timer = undefined;
-    if (next === Number.POSITIVE_INFINITY) return;
-    const waitNs = Math.min(Math.max(next - this.nowNs(), 0), TIMER_NS_MAX);
-    this.timer = setTimeout(
-      () => {
-        this.timerAtNs = Number.POSITIVE_INFINITY;
-        this.wake();
-      },
-      Math.ceil(waitNs / 1e6),
-    );
-  }
-
-  userWoken(): void {}
-
-  awaitWork<T>(begin: () => Promise<T>, then: (result: T) => void): void {
-    begin().then(then);
-  }
-
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    clearTimeout(this.timer);
-    this.native.close();
   }
 }
 
