@@ -1,9 +1,10 @@
-// npm run bench -- [--only codec,engine,udp,wan,model,micro] [--quick] [--json [FILE]]
+// npm run bench -- [--only codec,engine,dpa,udp,wan,model,micro] [--quick] [--json [FILE]]
 // Measures, verifies what it measures in the same run, and prints tables; a figure whose output was wrong is never
 // printed: the run fails. --json writes one document instead, to FILE or (tables then go to stderr) to stdout.
 import { writeFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
 import { codecTables, measureCodec } from "./codec.mjs";
+import { dpaTables, measureDpa } from "./dpa.mjs";
 import { engineTables, measureEngine } from "./engine.mjs";
 import { describeCommit, describeMachine } from "./machine.mjs";
 import { measureMicro, microTables } from "./micro.mjs";
@@ -15,6 +16,7 @@ import { measureWan, wanTables } from "./wan.mjs";
 const PARTS = {
   codec: { measure: measureCodec, tables: codecTables },
   engine: { measure: measureEngine, tables: engineTables },
+  dpa: { measure: measureDpa, tables: dpaTables },
   udp: { measure: measureUdp, tables: udpTables },
   wan: { measure: measureWan, tables: wanTables },
   model: { measure: measureModel, tables: modelTables },

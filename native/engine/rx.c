@@ -1,54 +1,6 @@
-/* The receive side's control path: the message table's life, lengths, completion and views. */
+/* The receive side's control path: the message table's life, lengths, completion and views.
+ * Freestanding as the step is: a device runs it on tables in its own memory. */
 #include "engine/rx.h"
-
-#include <sched.h>
-#include <stdlib.h>
-#include <string.h>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/mman.h>
-#endif
-/* Sanitizers watch the heap but not mappings, so their builds take bitmaps from the heap. */
-#if (defined(__unix__) || defined(__APPLE__)) && !defined(__SANITIZE_ADDRESS__)
-#define SLABS_ARE_MAPPED 1
-#else
-#define SLABS_ARE_MAPPED 0
-#endif
-
-/* Looks at the epochs before giving the processor away; a batch takes tens of microseconds. */
-enum { SPINS_MAX = 64 };
-
-/* Zeroed, cache-line aligned, committed by the system page by page as it is touched. */
-static void* slab_create(size_t bytes) {
-#if SLABS_ARE_MAPPED
-  int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-#ifdef MAP_NORESERVE
-  flags |= MAP_NORESERVE;
-#endif
-  void* slab = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-  return slab == MAP_FAILED ? NULL : slab;
-#else
-  void* slab = aligned_alloc(SDR_CACHE_LINE, bytes);
-  if (slab != NULL) memset(slab, 0, bytes);
-  return slab;
-#endif
-}
-
-static void slab_destroy(void* slab, size_t bytes) {
-  if (slab == NULL) return;
-#if SLABS_ARE_MAPPED
-  munmap(slab, bytes);
-#else
-  (void)bytes;
-  free(slab);
-#endif
-}
-
-static void* lines_create(size_t bytes) {
-  void* lines = aligned_alloc(SDR_CACHE_LINE, bytes);
-  if (lines != NULL) memset(lines, 0, bytes);
-  return lines;
-}
 
 /* Exact reciprocals. A packet number is below 2^31. With s = 31 + ceil(log2 n) and
  * r = ceil(2^s / n), the error r * n - 2^s is below n <= 2^(s - 31), so p * error < 2^s and
@@ -75,13 +27,7 @@ static void set_constants(sdr_rx* rx) {
   rx->fragment_mask = rx->fragments == 0 ? 0 : (uint32_t)sdr_low_mask(rx->fragments);
 }
 
-sdr_status sdr_rx_create(const sdr_geometry* geometry, sdr_rx** out) {
-  if (out == NULL) return SDR_INVALID;
-  *out = NULL;
-  const sdr_status status = sdr_geometry_check(geometry);
-  if (status != SDR_OK) return status;
-  sdr_rx* rx = (sdr_rx*)lines_create(sizeof(sdr_rx));
-  if (rx == NULL) return SDR_NO_MEMORY;
+void sdr_rx_init(sdr_rx* rx, const sdr_geometry* geometry, const sdr_rx_parts* parts) {
   rx->geometry = *geometry;
   set_constants(rx);
   const sdr_rx_layout layout = sdr_rx_layout_of(geometry);
@@ -91,32 +37,28 @@ sdr_status sdr_rx_create(const sdr_geometry* geometry, sdr_rx** out) {
   rx->packet_slot_bytes = layout.packet_slot_bytes + layout.sealed_slot_bytes;
   rx->chunk_slab_bytes = rx->chunk_slot_bytes * geometry->slots;
   rx->packet_slab_bytes = rx->packet_slot_bytes * geometry->slots;
-  rx->table = (sdr_rx_slot*)lines_create(sizeof(sdr_rx_slot) * geometry->slots);
-  rx->workers = (sdr_rx_worker*)lines_create(sizeof(sdr_rx_worker) * geometry->channels);
-  rx->chunk_slab = (uint8_t*)slab_create(rx->chunk_slab_bytes);
-  rx->packet_slab = (uint8_t*)slab_create(rx->packet_slab_bytes);
-  if (rx->table == NULL || rx->workers == NULL || rx->chunk_slab == NULL ||
-      rx->packet_slab == NULL) {
-    sdr_rx_destroy(rx);
-    return SDR_NO_MEMORY;
-  }
+  rx->table = (sdr_rx_slot*)parts->table;
+  rx->workers = (sdr_rx_worker*)parts->workers;
+  rx->chunk_slab = (uint8_t*)parts->chunk_slab;
+  rx->packet_slab = (uint8_t*)parts->packet_slab;
   for (uint32_t index = 0; index < geometry->slots; index++) {
     sdr_rx_slot* slot = rx->table + index;
     slot->chunk_words = (uint32_t*)(void*)(rx->chunk_slab + index * rx->chunk_slot_bytes);
     slot->packet_words = (uint64_t*)(void*)(rx->packet_slab + index * rx->packet_slot_bytes);
     slot->sealed_words = slot->packet_words + layout.packet_slot_bytes / sizeof(uint64_t);
   }
-  *out = rx;
-  return SDR_OK;
 }
 
-void sdr_rx_destroy(sdr_rx* rx) {
-  if (rx == NULL) return;
-  slab_destroy(rx->chunk_slab, rx->chunk_slab_bytes);
-  slab_destroy(rx->packet_slab, rx->packet_slab_bytes);
-  free(rx->workers);
-  free(rx->table);
-  free(rx);
+sdr_rx_sizes sdr_rx_sizes_of(const sdr_geometry* geometry) {
+  const sdr_rx_layout layout = sdr_rx_layout_of(geometry);
+  const sdr_rx_sizes sizes = {
+      sizeof(sdr_rx),
+      sizeof(sdr_rx_slot) * geometry->slots,
+      sizeof(sdr_rx_worker) * geometry->channels,
+      layout.chunk_slot_bytes * geometry->slots,
+      (layout.packet_slot_bytes + layout.sealed_slot_bytes) * geometry->slots,
+  };
+  return sizes;
 }
 
 static sdr_rx_extent extent_of(const sdr_rx* rx, uint64_t bytes) {
@@ -142,18 +84,18 @@ static sdr_rx_slot* slot_of(const sdr_rx* rx, uint32_t message) {
 static void slot_open(sdr_rx* rx, sdr_rx_slot* slot, uint64_t bytes, uint32_t parity_chunks) {
   const sdr_rx_extent extent = extent_of(rx, bytes);
   const uint64_t packet_bits = ((uint64_t)extent.chunks + parity_chunks) * rx->stride_bits;
-  memset(slot->packet_words, 0, sdr_ceil_div(packet_bits, 64) * sizeof(uint64_t));
+  __builtin_memset(slot->packet_words, 0, sdr_ceil_div(packet_bits, 64) * sizeof(uint64_t));
   const uint64_t chunk_words = sdr_ceil_div(extent.chunks, 32) + sdr_ceil_div(parity_chunks, 32);
-  memset(slot->chunk_words, 0, chunk_words * sizeof(uint32_t));
+  __builtin_memset(slot->chunk_words, 0, chunk_words * sizeof(uint32_t));
   if (parity_chunks != 0) {
-    memset(slot->sealed_words, 0, sdr_ceil_div(extent.chunks, 64) * sizeof(uint64_t));
+    __builtin_memset(slot->sealed_words, 0, sdr_ceil_div(extent.chunks, 64) * sizeof(uint64_t));
   }
   slot->parity_chunks = parity_chunks;
   slot->posted = extent;
   slot->posted_bytes = bytes;
   slot->known_bytes = 0;
   __atomic_store_n(&slot->excess, false, __ATOMIC_RELAXED);
-  memset(&slot->known, 0, sizeof(slot->known));
+  __builtin_memset(&slot->known, 0, sizeof(slot->known));
   __atomic_store_n(&slot->user, 0, __ATOMIC_RELAXED);
   __atomic_store_n(&slot->phase, SDR_LENGTH_UNKNOWN, __ATOMIC_RELAXED);
   __atomic_store_n(&slot->chunks_done, 0, __ATOMIC_RELAXED);
@@ -247,7 +189,7 @@ static void wait_for_batches(const sdr_rx* rx) {
     const uint64_t began = __atomic_load_n(epoch, __ATOMIC_SEQ_CST);
     if ((began & 1) == 0) continue;
     for (uint32_t spins = 0; __atomic_load_n(epoch, __ATOMIC_ACQUIRE) == began; spins++) {
-      if (spins >= SPINS_MAX) sched_yield();
+      sdr_rx_relax(spins);
     }
   }
 }
@@ -372,7 +314,7 @@ bool sdr_rx_user_immediate(const sdr_rx* rx, uint32_t message, uint32_t* value) 
 }
 
 void sdr_rx_counters(const sdr_rx* rx, uint64_t counts[SDR_STEP_KINDS]) {
-  memset(counts, 0, SDR_STEP_KINDS * sizeof(counts[0]));
+  __builtin_memset(counts, 0, SDR_STEP_KINDS * sizeof(counts[0]));
   for (uint32_t worker = 0; worker < rx->channels; worker++) {
     for (int step = 0; step < SDR_STEP_KINDS; step++) {
       counts[step] += __atomic_load_n(&rx->workers[worker].counts[step], __ATOMIC_RELAXED);

@@ -96,8 +96,22 @@ typedef struct sdr_rx_layout {
   uint64_t packet_slot_bytes, sealed_slot_bytes, chunk_slot_bytes;
 } sdr_rx_layout;
 
-/* `geometry`'s ranges must have been checked. */
+/* `geometry`'s ranges must have been checked, here and below. */
 sdr_rx_layout sdr_rx_layout_of(const sdr_geometry* geometry);
+
+/* An sdr_rx in memory that is the caller's (a device has no allocator): bytes of each part, all of
+ * them whole cache lines, and the parts, zeroed and line-aligned, as is `rx` itself. */
+typedef struct sdr_rx_sizes {
+  size_t rx, table, workers, chunk_slab, packet_slab;
+} sdr_rx_sizes;
+typedef struct sdr_rx_parts {
+  void *table, *workers, *chunk_slab, *packet_slab;
+} sdr_rx_parts;
+sdr_rx_sizes sdr_rx_sizes_of(const sdr_geometry* geometry);
+void sdr_rx_init(sdr_rx* rx, const sdr_geometry* geometry, const sdr_rx_parts* parts);
+
+/* One turn of a wait for another worker, the spins-th: whoever links the engine says what to do. */
+void sdr_rx_relax(uint32_t spins);
 
 static inline uint64_t sdr_ceil_div(uint64_t value, uint64_t by) {
   return value / by + (value % by != 0);

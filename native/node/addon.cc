@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "node/codec.h"
+#include "node/dpa_context.h"
 #include "node/environment.h"
 #include "node/queue_pair.h"
 #include "node/region.h"
@@ -48,6 +49,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   environment->world = Napi::Persistent(WorldWrap::define(env));
   environment->udp_context = Napi::Persistent(UdpContextWrap::define(env));
   environment->verbs_context = Napi::Persistent(VerbsContextWrap::define(env));
+  environment->dpa_context = Napi::Persistent(DpaContextWrap::define(env));
   environment->code = Napi::Persistent(CodeWrap::define(env));
 
   exports.Set("createCode", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
@@ -69,6 +71,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
                 return Environment::of(info.Env()).verbs_context.New({info[0], info[1]});
               }));
   exports.Set("hasVerbs", Napi::Boolean::New(env, VerbsContext::is_compiled()));
+  exports.Set("createDpaContext", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+                return Environment::of(info.Env()).dpa_context.New({info[0], info[1]});
+              }));
   return exports;
 }
 

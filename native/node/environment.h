@@ -37,7 +37,7 @@ class OpenContext {
 };
 
 struct Environment {
-  Napi::FunctionReference region, queue_pair, world, udp_context, verbs_context, code;
+  Napi::FunctionReference region, queue_pair, world, udp_context, verbs_context, dpa_context, code;
   std::shared_ptr<ReleaseQueue> releases = std::make_shared<ReleaseQueue>();
   std::set<OpenContext*> open_contexts;
   Tasks tasks;

@@ -1,6 +1,7 @@
 /** A context: one transport's resources, and the queue pairs and memory regions made from it. */
 import { SdrError } from "../base/errors.ts";
 import type { LinkProfile } from "../link/profile.ts";
+import { DpaTransport, type DpaTransportOptions } from "../transport/dpa.ts";
 import type { EmulatedWorld } from "../transport/emulated.ts";
 import type { Capabilities, Transport } from "../transport/transport.ts";
 import { UdpTransport, type UdpTransportOptions } from "../transport/udp.ts";
@@ -38,6 +39,15 @@ export class Context implements Disposable, AsyncDisposable {
   /** An endpoint in an emulated world; what it sends goes over `link`. */
   static emulated(world: EmulatedWorld, link: LinkProfile = {}): Context {
     return new Context(world.transport(link));
+  }
+
+  /**
+   * A DPA, a network card's own processor, that does the packet work: here an emulation of it, which runs the same
+   * device program and reaches contexts of this process. `capabilities.name` says which.
+   * Errors: INVALID_ARGUMENT, ENVIRONMENT.
+   */
+  static dpa(options: DpaTransportOptions = {}): Context {
+    return new Context(new DpaTransport(options));
   }
 
   /** What the transport can do here: packet sizes, channels, offloads in use. */

@@ -4,6 +4,7 @@ export * from "../base/units.ts";
 export * from "../codec/index.ts";
 export * from "../link/profile.ts";
 export * from "../reliability/index.ts";
+export type { DpaTransportOptions } from "../transport/dpa.ts";
 export {
   EmulatedWorld,
   type EmulatedWorldOptions,

@@ -305,6 +305,23 @@ export interface NativeUdpContext {
   close(): void;
 }
 
+export interface NativeDpaContext {
+  readonly capabilities: {
+    /** "dpa-emulated". */
+    name: string;
+    /** Receive work requests of a channel and generation, at least. */
+    receivesMax: number;
+  };
+  createQp(config: NativeQpConfig): NativeQp;
+  qpInfo(qp: NativeQp): Uint8Array;
+  connect(qp: NativeQp, peer: Uint8Array, link: NativeLink, seed: number): number;
+  nowNs(): number;
+  /** Drains events into `events`, returns how many; call until 0. */
+  drain(): number;
+  readonly events: NativeEvents;
+  close(): void;
+}
+
 /** What became of a block: chunks that were missing, parity chunks that it took, whether the message is complete. */
 export interface NativeRecovered {
   readonly status: number;
@@ -376,6 +393,8 @@ export interface NativeAddon {
   createVerbsContext(options: NativeVerbsOptions, wake: () => void): NativeVerbsContext;
   /** Whether the addon was built with rdma-core's headers. */
   readonly hasVerbs: boolean;
+  /** Throws {sdrCode, remedy} on failure. `wake` as above. */
+  createDpaContext(options: { workers: number }, wake: () => void): NativeDpaContext;
 }
 
 export function addon(): NativeAddon {

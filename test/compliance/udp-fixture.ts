@@ -5,7 +5,7 @@ import {
   type UdpTransportOptions,
 } from "../../src/sdk/index.ts";
 import type { FixtureMaker, FixtureOptions } from "./fixture.ts";
-import { realTimeFixture } from "./real-time-fixture.ts";
+import { realTime } from "./real-time.ts";
 
 export interface UdpVariant {
   readonly name: string;
@@ -46,7 +46,7 @@ export function udpMaker(variant: UdpVariant): FixtureMaker {
       const a = Context.udp({ ...transport, link: options.forward, seed: options.seed });
       const b = Context.udp({ ...transport, link: options.backward, seed: options.seed + 1 });
       return {
-        ...realTimeFixture(a, b),
+        ...realTime(a, b),
         unknownDatagrams: () =>
           (b.transport as unknown as { unknownDatagrams(): number }).unknownDatagrams(),
       };

@@ -11,7 +11,7 @@ import {
 } from "../../src/sdk/index.ts";
 import { addon } from "../../src/transport/native.ts";
 import type { FixtureMaker, FixtureOptions } from "./fixture.ts";
-import { realTimeFixture } from "./real-time-fixture.ts";
+import { realTime } from "./real-time.ts";
 
 const LIBRARIES = { SDR_IBVERBS: "libibverbs-emulated.so", SDR_MLX5: "libmlx5-emulated.so" };
 
@@ -60,7 +60,7 @@ export function verbsMaker(variant: VerbsVariant, unavailable?: string): Fixture
     make(options: FixtureOptions) {
       const a = open(0, { link: options.forward, seed: options.seed });
       const b = open(1, { link: options.backward, seed: options.seed + 1 });
-      return realTimeFixture(a, b);
+      return realTime(a, b);
     },
   };
 }

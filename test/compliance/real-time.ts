@@ -1,4 +1,4 @@
-/** Time for fixtures over transports with a real clock: bounded waits. */
+/** Fixtures in real time: two contexts of this process, bounded waits. */
 import type { Context } from "../../src/sdk/index.ts";
 import type { Fixture } from "./fixture.ts";
 
@@ -25,8 +25,7 @@ async function poll(condition: () => boolean, stopped: () => boolean): Promise<v
   while (!condition() && !stopped()) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Two contexts of this process whose time passes by itself. */
-export function realTimeFixture(a: Context, b: Context): Fixture {
+export function realTime(a: Context, b: Context): Fixture {
   return {
     a,
     b,
