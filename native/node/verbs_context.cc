@@ -19,7 +19,8 @@ VerbsOptions to_options(const Napi::Object& given) {
   options.device = given.Get("device").ToString();
   const uint32_t port = whole32(given.Get("port"), "port");
   const uint32_t traffic_class = whole32(given.Get("trafficClass"), "trafficClass");
-  if (port > 255 || traffic_class > 255) throw Napi::TypeError::New(given.Env(), "port or trafficClass is above 255");
+  if (port > 255 || traffic_class > 255)
+    throw Napi::TypeError::New(given.Env(), "port or trafficClass is above 255");
   options.port = static_cast<uint8_t>(port);
   options.traffic_class = static_cast<uint8_t>(traffic_class);
   const double gid_index = number_or(given, "gidIndex", -1);
@@ -33,15 +34,19 @@ VerbsOptions to_options(const Napi::Object& given) {
 }  // namespace
 
 Napi::Function VerbsContextWrap::define(Napi::Env env) {
-  return DefineClass(
-      env, "NativeVerbsContext",
-      {InstanceMethod("createQp", &VerbsContextWrap::create_qp), InstanceMethod("info", &VerbsContextWrap::info),
-       InstanceMethod("connect", &VerbsContextWrap::connect), InstanceMethod("failure", &VerbsContextWrap::failure),
-       InstanceMethod("nowNs", &VerbsContextWrap::now), InstanceMethod("drain", &VerbsContextWrap::drain),
-       InstanceMethod("workerCpuNs", &VerbsContextWrap::worker_cpu), InstanceMethod("close", &VerbsContextWrap::close)});
+  return DefineClass(env, "NativeVerbsContext",
+                     {InstanceMethod("createQp", &VerbsContextWrap::create_qp),
+                      InstanceMethod("info", &VerbsContextWrap::info),
+                      InstanceMethod("connect", &VerbsContextWrap::connect),
+                      InstanceMethod("failure", &VerbsContextWrap::failure),
+                      InstanceMethod("nowNs", &VerbsContextWrap::now),
+                      InstanceMethod("drain", &VerbsContextWrap::drain),
+                      InstanceMethod("workerCpuNs", &VerbsContextWrap::worker_cpu),
+                      InstanceMethod("close", &VerbsContextWrap::close)});
 }
 
-VerbsContextWrap::VerbsContextWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<VerbsContextWrap>(info) {
+VerbsContextWrap::VerbsContextWrap(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<VerbsContextWrap>(info) {
   const Napi::Env env = info.Env();
   const VerbsOptions options = to_options(to_object(info[0], "options"));
   if (!info[1].IsFunction()) throw Napi::TypeError::New(env, "wake is not a function");
@@ -49,7 +54,8 @@ VerbsContextWrap::VerbsContextWrap(const Napi::CallbackInfo& info) : Napi::Objec
   wake_ = WakeFunction::New(env, info[1].As<Napi::Function>(), "sdr-verbs", 0, 1, nullptr);
   wake_.Unref(env);
   VerbsError error;
-  context_ = VerbsContext::create(options, [wake = wake_] { wake.NonBlockingCall(); }, &error);
+  context_ = VerbsContext::create(
+      options, [wake = wake_] { wake.NonBlockingCall(); }, &error);
   if (!context_) {
     wake_.Release();
     throw to_error(env, error);
@@ -95,8 +101,9 @@ Napi::Value VerbsContextWrap::create_qp(const Napi::CallbackInfo& info) {
   VerbsError error;
   QueuePair* qp = native(env).create_qp(to_qp_config(info[0]), &status, &error);
   if (qp == nullptr) {
-    auto thrown = error.what.empty() ? Napi::Error::New(env, "the queue pair's configuration was refused")
-                                     : to_error(env, error);
+    auto thrown = error.what.empty()
+                      ? Napi::Error::New(env, "the queue pair's configuration was refused")
+                      : to_error(env, error);
     thrown.Set("status", Napi::Number::New(env, static_cast<int>(status)));
     throw thrown;
   }
@@ -108,7 +115,8 @@ Napi::Value VerbsContextWrap::create_qp(const Napi::CallbackInfo& info) {
 
 Napi::Value VerbsContextWrap::info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::vector<uint8_t> bytes = native(env).info(QueuePairWrap::unwrap(info[0]).native(env).id());
+  const std::vector<uint8_t> bytes =
+      native(env).info(QueuePairWrap::unwrap(info[0]).native(env).id());
   auto out = Napi::Uint8Array::New(env, bytes.size());
   std::copy(bytes.begin(), bytes.end(), out.Data());
   return out;
@@ -120,15 +128,16 @@ Napi::Value VerbsContextWrap::connect(const Napi::CallbackInfo& info) {
   const uint32_t id = QueuePairWrap::unwrap(info[0]).native(env).id();
   const auto peer = to_bytes(info[1], "peer");
   VerbsError error;
-  const sdr_status status = native(env).connect(id, peer.Data(), peer.ByteLength(), to_link(info[2]),
-                                                whole(info[3], "seed"), &error);
+  const sdr_status status = native(env).connect(id, peer.Data(), peer.ByteLength(),
+                                                to_link(info[2]), whole(info[3], "seed"), &error);
   if (status != SDR_OK && !error.what.empty()) throw to_error(env, error);
   return Napi::Number::New(env, static_cast<int>(status));
 }
 
 Napi::Value VerbsContextWrap::failure(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  return Napi::String::New(env, native(env).failure(QueuePairWrap::unwrap(info[0]).native(env).id()));
+  return Napi::String::New(env,
+                           native(env).failure(QueuePairWrap::unwrap(info[0]).native(env).id()));
 }
 
 Napi::Value VerbsContextWrap::now(const Napi::CallbackInfo& info) {

@@ -7,10 +7,11 @@
 namespace sdr {
 namespace {
 
-constexpr int64_t kAheadNs = 100'000;       // how far the serialiser or the pacer may be busy ahead of an offer
-constexpr int64_t kCatchUpNs = 4'000'000;   // how late a thread may wake without loss of rate
-constexpr int64_t kCoalesceNs = 20'000;     // due packets wait this long for company ...
-constexpr size_t kCoalesceFrom = 16;        // ... when at least so many are under way
+constexpr int64_t kAheadNs =
+    100'000;  // how far the serialiser or the pacer may be busy ahead of an offer
+constexpr int64_t kCatchUpNs = 4'000'000;     // how late a thread may wake without loss of rate
+constexpr int64_t kCoalesceNs = 20'000;       // due packets wait this long for company ...
+constexpr size_t kCoalesceFrom = 16;          // ... when at least so many are under way
 constexpr uint64_t kAheadBytesMin = 1 << 20;  // with less left to send, more is asked for at once
 constexpr int64_t kNever = INT64_MAX;
 constexpr uint32_t kNoMessage = UINT32_MAX;
@@ -94,8 +95,10 @@ void step_and_report(QpShared& shared, uint32_t worker, const sdr_completion& co
   uint32_t message = 0;
   const sdr_step stepped = sdr_rx_step(shared.rx, worker, &completion, &message);
   if (stepped != SDR_STEP_CHUNK && stepped != SDR_STEP_MESSAGE) return;
-  // One event waits for each message; the exchange orders the bit just set before a drain that clears the mark.
-  const bool waiting = shared.progress_marks[message % shared.geometry.slots].exchange(message) == message;
+  // One event waits for each message; the exchange orders the bit just set before a drain that
+  // clears the mark.
+  const bool waiting =
+      shared.progress_marks[message % shared.geometry.slots].exchange(message) == message;
   if (waiting && stepped != SDR_STEP_MESSAGE) return;
   Event event{};
   event.type = static_cast<uint32_t>(EventType::progress);
@@ -176,8 +179,10 @@ void SendLane::collect() {
 void SendLane::purge() {
   std::deque<Parcel*> kept;
   for (Parcel* parcel : data_) {
-    if (parcel->request->send->closed.load(std::memory_order_acquire)) drop(parcel);
-    else kept.push_back(parcel);
+    if (parcel->request->send->closed.load(std::memory_order_acquire))
+      drop(parcel);
+    else
+      kept.push_back(parcel);
   }
   data_.swap(kept);
 }

@@ -1,7 +1,8 @@
-// A lane is what one queue pair has on one channel. This is its sending half, the same for every transport that moves
-// real packets: its share of the work requests, its packets under way on the link. Only the channel's thread touches
-// it, but for the inbox. What the lanes of a queue pair share is in QpShared. It knows no socket and no device: packets
-// that may leave go to the medium (emit).
+// A lane is what one queue pair has on one channel. This is its sending half, the same for every
+// transport that moves real packets: its share of the work requests, its packets under way on the
+// link. Only the channel's thread touches it, but for the inbox. What the lanes of a queue pair
+// share is in QpShared. It knows no socket and no device: packets that may leave go to the medium
+// (emit).
 #pragma once
 
 #include <atomic>
@@ -32,7 +33,9 @@ struct Environment {
 // A number written by one thread and read by any.
 class Counter {
  public:
-  void add(uint64_t n) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void add(uint64_t n) {
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
   uint64_t get() const { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -44,8 +47,8 @@ struct SendCounters {
   Counter clear_by_kind[kPacketKinds], clear_bytes;  // went past a clear link, unseen by it
 };
 
-// Where the peer has a message's bytes, for transports whose sender addresses them. Packets count from `base` on;
-// parity's, counted from its first, from `parity_base` on.
+// Where the peer has a message's bytes, for transports whose sender addresses them. Packets count
+// from `base` on; parity's, counted from its first, from `parity_base` on.
 struct RemoteMemory {
   uint64_t base = 0, bytes = 0, parity_base = 0, parity_bytes = 0;
   uint32_t key = 0, parity_key = 0;
@@ -73,8 +76,9 @@ struct WorkRequest {
   std::atomic<bool> dropped{false};
 };
 
-// A lane's share of a work request, or one control datagram. Counted by hand: once while it waits, once for each
-// delayed descriptor, and once for each time that the medium has packets of it in hand.
+// A lane's share of a work request, or one control datagram. Counted by hand: once while it waits,
+// once for each delayed descriptor, and once for each time that the medium has packets of it in
+// hand.
 struct Parcel {
   std::shared_ptr<WorkRequest> request;  // null: control
   std::unique_ptr<uint8_t[]> control;
@@ -99,7 +103,8 @@ struct QpShared {
   std::atomic<int64_t> last_heard_ns{0};
   std::atomic<uint32_t> work_requests{0}, controls{0};  // posted and not yet injected
   std::atomic<bool> error_reported{false};
-  std::unique_ptr<std::atomic<uint32_t>[]> progress_marks;  // by slot: the message whose event waits
+  std::unique_ptr<std::atomic<uint32_t>[]>
+      progress_marks;  // by slot: the message whose event waits
 
   std::atomic<bool> direct{false};  // neither link nor pacing has a say: the lock is not taken
   mutable std::mutex link_mutex;    // guards all below
@@ -107,8 +112,9 @@ struct QpShared {
   double pace_next_ns = 0;
   int64_t last_offer_ns = 0;
 
-  // Whether a datagram that was ready at `ready_ns` may be offered to the link now: *at_ns is then the time to offer
-  // it at (late by no fault of the sender's clock: a thread that woke late makes up for it), else when to ask again.
+  // Whether a datagram that was ready at `ready_ns` may be offered to the link now: *at_ns is then
+  // the time to offer it at (late by no fault of the sender's clock: a thread that woke late makes
+  // up for it), else when to ask again.
   bool admit(int64_t now_ns, int64_t ready_ns, uint32_t wire_bytes, int64_t* at_ns);
   void update_direct();
   // The queue pair has failed: says so once, with an errno.
@@ -155,7 +161,8 @@ class SendLane {
 
   // ---- the channel's thread ----
   bool idle() const;
-  // Moves up to `quantum` packets towards the medium and due ones out of the link. Returns when to be called again:
+  // Moves up to `quantum` packets towards the medium and due ones out of the link. Returns when to
+  // be called again:
   // <= now_ns at once, INT64_MAX not before the next post.
   int64_t pump(int64_t now_ns, size_t quantum);
 

@@ -123,7 +123,8 @@ sdr_status Sends::set_link(const LinkConfig& config) {
     shared_.update_direct();
   }
   for (uint32_t i = 0; i < lanes_.size(); i++) {
-    lanes_[i]->post_purge();  // mail, so that a thread about to sleep by the old link's times looks again
+    lanes_[i]->post_purge();  // mail, so that a thread about to sleep by the old link's times looks
+                              // again
     poke_(i);
   }
   return SDR_OK;

@@ -1,6 +1,6 @@
-// The sending side of a queue pair, the same for every transport that moves real packets: which sends are open, their
-// work requests dealt to the lanes, control datagrams, the outgoing link. Knows no socket and no device. All calls come
-// from the control thread.
+// The sending side of a queue pair, the same for every transport that moves real packets: which
+// sends are open, their work requests dealt to the lanes, control datagrams, the outgoing link.
+// Knows no socket and no device. All calls come from the control thread.
 #pragma once
 
 #include <functional>
@@ -11,12 +11,14 @@
 
 namespace sdr {
 
-// The calls of QueuePair (sdr/transport.h) by the same names. The transport checks whether it is closed itself.
+// The calls of QueuePair (sdr/transport.h) by the same names. The transport checks whether it is
+// closed itself.
 class Sends {
  public:
   static constexpr uint32_t kControlsMax = 4096;  // control datagrams posted and not yet sent
 
-  // One lane a channel, in their order. `poke(i)`: lane i has mail. All of them outlive this object's last call.
+  // One lane a channel, in their order. `poke(i)`: lane i has mail. All of them outlive this
+  // object's last call.
   Sends(QpShared& shared, uint32_t work_requests_max, std::vector<SendLane*> lanes,
         std::function<void(uint32_t)> poke);
 

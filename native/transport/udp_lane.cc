@@ -9,7 +9,8 @@
 namespace sdr::udp {
 namespace {
 
-constexpr uint64_t kStreamedBytesMin = 4 << 20;  // a message this large is not read from the caches anyway
+constexpr uint64_t kStreamedBytesMin =
+    4 << 20;  // a message this large is not read from the caches anyway
 
 }  // namespace
 
@@ -70,10 +71,14 @@ void Lane::refused(uint32_t packets, int error) {
 void Lane::received(const uint8_t* datagram, size_t bytes, int64_t now_ns, Report& report) {
   Header header;
   switch (read_header(datagram, bytes, &header)) {
-    case Verdict::truncated: return counters.truncated.add(1);
-    case Verdict::bad_checksum: return counters.bad_checksum.add(1);
-    case Verdict::malformed: return counters.malformed.add(1);
-    case Verdict::valid: break;
+    case Verdict::truncated:
+      return counters.truncated.add(1);
+    case Verdict::bad_checksum:
+      return counters.bad_checksum.add(1);
+    case Verdict::malformed:
+      return counters.malformed.add(1);
+    case Verdict::valid:
+      break;
   }
   const auto payload_size = static_cast<uint32_t>(bytes - kUdpHeaderBytes);
   if (payload_size > shared.geometry.packet_bytes) return counters.malformed.add(1);
@@ -98,8 +103,8 @@ void Lane::place(const Header& header, const uint8_t* payload, uint32_t bytes) {
   const sdr_completion completion{header.queue, header.immediate, bytes};
   const uint32_t slot = header.immediate >> (32 - geometry.split.message_bits);
   if (slot < geometry.slots && header.queue < geometry.generations * geometry.channels) {
-    // The number tells lives of a slot apart for ever. While this thread is inside the engine the slot cannot be
-    // completed and posted anew, so what holds here holds at the step.
+    // The number tells lives of a slot apart for ever. While this thread is inside the engine the
+    // slot cannot be completed and posted anew, so what holds here holds at the step.
     const uint32_t live = sdr_rx_slot_message(shared.rx, slot);
     if (live != header.message) {
       const uint32_t generation = live / geometry.slots % geometry.generations;

@@ -1,6 +1,6 @@
-// What one queue pair has on one channel of the UDP transport: the sending half of every transport (SendLane), here with
-// datagrams for a medium, and the receiving half, which checks datagrams and places their payload. Only the channel's
-// thread touches it.
+// What one queue pair has on one channel of the UDP transport: the sending half of every transport
+// (SendLane), here with datagrams for a medium, and the receiving half, which checks datagrams and
+// places their payload. Only the channel's thread touches it.
 #pragma once
 
 #include <vector>
@@ -17,7 +17,8 @@ struct Environment : sdr::Environment {
 };
 
 struct Shared : QpShared {
-  Shared(sdr::Environment& its_environment, uint32_t its_id, const QpConfig& config, sdr_rx* its_rx, uint64_t key)
+  Shared(sdr::Environment& its_environment, uint32_t its_id, const QpConfig& config, sdr_rx* its_rx,
+         uint64_t key)
       : QpShared(its_environment, its_id, config, its_rx, kUdpHeaderBytes), receive_key(key) {}
   const uint64_t receive_key;
   uint64_t send_key = 0;
@@ -42,7 +43,8 @@ class Lane final : public SendLane {
   // Everything pumped was handed over: memory may go, work requests are injected.
   void flushed(Report& report);
   void refused(uint32_t packets, int error);
-  // A datagram with this queue pair's key: checked, counted, and put where it belongs. Within sdr_rx_enter.
+  // A datagram with this queue pair's key: checked, counted, and put where it belongs. Within
+  // sdr_rx_enter.
   void received(const uint8_t* datagram, size_t bytes, int64_t now_ns, Report& report);
   // Steps what received() has put in place. Within the same sdr_rx_enter.
   void settle(int64_t now_ns, Report& report);
@@ -60,8 +62,8 @@ class Lane final : public SendLane {
 
   SendBatch* batch_ = nullptr;  // during pump()
   std::vector<Parcel*> in_batch_;
-  std::vector<sdr_completion> placed_;  // of one receive buffer, not yet stepped
-  bool streams_ = false;                // some of them went past the caches
+  std::vector<sdr_completion> placed_;    // of one receive buffer, not yet stepped
+  bool streams_ = false;                  // some of them went past the caches
   uint32_t judged_message_ = UINT32_MAX;  // is_streamed() of this one is known
   bool judged_streamed_ = false;
 };

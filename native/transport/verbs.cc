@@ -29,11 +29,12 @@ struct VerbsContext::State {
   uint32_t channel_count = 0;
   bool shut = false;
   std::unique_ptr<Device> device;
-  std::vector<std::unique_ptr<Channel>> channels;                   // after the device: closed before it
+  std::vector<std::unique_ptr<Channel>> channels;  // after the device: closed before it
   std::map<uint32_t, std::unique_ptr<VerbsQueuePair>> queue_pairs;  // after the channels
   uint32_t next_id = 0;
 
-  static std::unique_ptr<State> open(const VerbsOptions& options, std::function<void()> wake, VerbsError* error);
+  static std::unique_ptr<State> open(const VerbsOptions& options, std::function<void()> wake,
+                                     VerbsError* error);
   VerbsQueuePair* find(uint32_t id) const {
     const auto found = queue_pairs.find(id);
     return found == queue_pairs.end() ? nullptr : found->second.get();
@@ -52,8 +53,8 @@ VerbsContext::~VerbsContext() = default;
 void VerbsContext::shutdown() { state_->shutdown(); }
 bool VerbsContext::is_compiled() { return true; }
 
-std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions& options, std::function<void()> wake,
-                                                   VerbsError* error) {
+std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions& options,
+                                                   std::function<void()> wake, VerbsError* error) {
   VerbsError unwanted;
   if (error == nullptr) error = &unwanted;
   try {
@@ -66,9 +67,11 @@ std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions& options, 
 }
 
 std::unique_ptr<VerbsContext::State> VerbsContext::State::open(const VerbsOptions& options,
-                                                               std::function<void()> wake, VerbsError* error) {
+                                                               std::function<void()> wake,
+                                                               VerbsError* error) {
   if (options.channels < 1 || options.channels > SDR_CHANNELS_MAX) {
-    *error = {EINVAL, "INVALID_ARGUMENT", "channels " + std::to_string(options.channels) + " is not valid",
+    *error = {EINVAL, "INVALID_ARGUMENT",
+              "channels " + std::to_string(options.channels) + " is not valid",
               "use 1 to " + std::to_string(int{SDR_CHANNELS_MAX})};
     return nullptr;
   }
@@ -80,7 +83,8 @@ std::unique_ptr<VerbsContext::State> VerbsContext::State::open(const VerbsOption
   if (!state->device) return nullptr;
   Device& device = *state->device;
   const auto refuse = [&](int number, const char* what) {
-    *error = {number, "ENVIRONMENT", options.device + " gives no " + what + ": " + std::strerror(number),
+    *error = {number, "ENVIRONMENT",
+              options.device + " gives no " + what + ": " + std::strerror(number),
               "end other programs that use it, or use fewer channels"};
     return nullptr;
   };
@@ -105,7 +109,8 @@ std::unique_ptr<VerbsContext::State> VerbsContext::State::open(const VerbsOption
   can.dmabuf = device.has_dmabuf();
   can.reliable = options.reliable;
   can.keys = device.has_root_keys() ? KeyScheme::root : KeyScheme::per_message;
-  can.receive_depth = std::min<uint32_t>(verbs::Lane::kReceiveDepth, static_cast<uint32_t>(device.limits.max_qp_wr));
+  can.receive_depth = std::min<uint32_t>(verbs::Lane::kReceiveDepth,
+                                         static_cast<uint32_t>(device.limits.max_qp_wr));
   return state;
 }
 
@@ -127,13 +132,15 @@ QueuePair* VerbsContext::create_qp(const QpConfig& config, sdr_status* status, V
   const sdr_status checked = check_config(config);
   if (checked != SDR_OK) return refuse(checked);
   const sdr_geometry& geometry = config.geometry;
-  if (geometry.channels != state_->channel_count || geometry.packet_bytes > state_->device->mtu) return refuse(SDR_INVALID);
+  if (geometry.channels != state_->channel_count || geometry.packet_bytes > state_->device->mtu)
+    return refuse(SDR_INVALID);
   if (geometry.generations * geometry.channels > kVerbsQueuesMax) return refuse(SDR_INVALID);
   sdr_rx* rx = nullptr;
   const sdr_status made = sdr_rx_create(&geometry, &rx);
   if (made != SDR_OK) return refuse(made);
   const uint32_t id = state_->next_id++;
-  auto qp = std::make_unique<VerbsQueuePair>(state_->environment, id, config, rx, *state_->device, state_->channels);
+  auto qp = std::make_unique<VerbsQueuePair>(state_->environment, id, config, rx, *state_->device,
+                                             state_->channels);
   if (!qp->open(error)) return refuse(SDR_NO_MEMORY);
   *status = SDR_OK;
   return state_->queue_pairs.emplace(id, std::move(qp)).first->second.get();
@@ -144,12 +151,13 @@ std::vector<uint8_t> VerbsContext::info(uint32_t qp) const {
   return found == nullptr ? std::vector<uint8_t>{} : found->info();
 }
 
-sdr_status VerbsContext::connect(uint32_t qp, const uint8_t* info, size_t bytes, const LinkConfig& link, uint64_t seed,
-                                 VerbsError* error) {
+sdr_status VerbsContext::connect(uint32_t qp, const uint8_t* info, size_t bytes,
+                                 const LinkConfig& link, uint64_t seed, VerbsError* error) {
   VerbsError unwanted;
   VerbsQueuePair* found = state_->find(qp);
-  return found == nullptr ? SDR_CLOSED
-                          : found->connect(info, bytes, link, seed, error == nullptr ? &unwanted : error);
+  return found == nullptr
+             ? SDR_CLOSED
+             : found->connect(info, bytes, link, seed, error == nullptr ? &unwanted : error);
 }
 
 std::string VerbsContext::failure(uint32_t qp) const {
@@ -180,10 +188,14 @@ VerbsContext::VerbsContext(std::unique_ptr<State> state) : state_(std::move(stat
 VerbsContext::~VerbsContext() = default;
 bool VerbsContext::is_compiled() { return false; }
 
-std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions&, std::function<void()>, VerbsError* error) {
+std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions&, std::function<void()>,
+                                                   VerbsError* error) {
   if (error != nullptr) {
-    *error = {0, "ENVIRONMENT", "this build has no verbs transport: rdma-core's headers were missing when it was made",
-              "install them (Debian, Ubuntu: apt-get install libibverbs-dev) and build again: npm run build:native"};
+    *error = {
+        0, "ENVIRONMENT",
+        "this build has no verbs transport: rdma-core's headers were missing when it was made",
+        "install them (Debian, Ubuntu: apt-get install libibverbs-dev) and build again: npm run "
+        "build:native"};
   }
   return nullptr;
 }
@@ -194,7 +206,8 @@ const VerbsCapabilities& VerbsContext::capabilities() const { return state_->cap
 int64_t VerbsContext::now_ns() const { return 0; }
 QueuePair* VerbsContext::create_qp(const QpConfig&, sdr_status*, VerbsError*) { return nullptr; }
 std::vector<uint8_t> VerbsContext::info(uint32_t) const { return {}; }
-sdr_status VerbsContext::connect(uint32_t, const uint8_t*, size_t, const LinkConfig&, uint64_t, VerbsError*) {
+sdr_status VerbsContext::connect(uint32_t, const uint8_t*, size_t, const LinkConfig&, uint64_t,
+                                 VerbsError*) {
   return SDR_CLOSED;
 }
 std::string VerbsContext::failure(uint32_t) const { return {}; }

@@ -94,10 +94,12 @@ void Channel::take_events() {
   }
 }
 
-// Nothing to act on: a queue that fails says so by its completions, and a port that goes down by its silence.
+// Nothing to act on: a queue that fails says so by its completions, and a port that goes down by
+// its silence.
 void Channel::take_device_events() {
   ibv_async_event event{};
-  while (device_.ibv.get_async_event(device_.context, &event) == 0) device_.ibv.ack_async_event(&event);
+  while (device_.ibv.get_async_event(device_.context, &event) == 0)
+    device_.ibv.ack_async_event(&event);
 }
 
 }  // namespace sdr::verbs

@@ -1,5 +1,5 @@
-// A channel of the verbs transport: one completion event channel and the thread that polls, for the lanes of every queue
-// pair.
+// A channel of the verbs transport: one completion event channel and the thread that polls, for the
+// lanes of every queue pair.
 #pragma once
 
 #include <vector>
@@ -17,7 +17,8 @@ class Channel final : public Worker {
   ibv_comp_channel* open();
   ibv_comp_channel* events() const { return events_; }
 
-  // From any one thread, and complete on return: after remove() this channel neither sends nor receives for the lane.
+  // From any one thread, and complete on return: after remove() this channel neither sends nor
+  // receives for the lane.
   void add(Lane* lane);
   void remove(Lane* lane);
 

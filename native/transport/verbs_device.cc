@@ -14,7 +14,8 @@ namespace {
 constexpr size_t kGidsMax = 1024;
 constexpr uint32_t kMtuBytesMin = 256;
 constexpr char kSoftRoce[] =
-    "load the card's driver, or Soft-RoCE on any network device: modprobe rdma_rxe; rdma link add rxe0 type rxe "
+    "load the card's driver, or Soft-RoCE on any network device: modprobe rdma_rxe; rdma link add "
+    "rxe0 type rxe "
     "netdev eth0";
 
 bool fail(VerbsError* error, int number, std::string what, std::string remedy,
@@ -32,7 +33,9 @@ bool is_mapped_ipv4(const ibv_gid& gid) {
 
 bool is_link_local(const ibv_gid& gid) { return gid.raw[0] == 0xfe && (gid.raw[1] & 0xc0) == 0x80; }
 
-bool is_zero(const ibv_gid& gid) { return gid.global.subnet_prefix == 0 && gid.global.interface_id == 0; }
+bool is_zero(const ibv_gid& gid) {
+  return gid.global.subnet_prefix == 0 && gid.global.interface_id == 0;
+}
 
 // Higher is better; 0: of no use.
 int rank(const ibv_gid_entry& entry) {
@@ -44,12 +47,18 @@ int rank(const ibv_gid_entry& entry) {
 
 const char* state_name(ibv_port_state state) {
   switch (state) {
-    case IBV_PORT_DOWN: return "down";
-    case IBV_PORT_INIT: return "initialising";
-    case IBV_PORT_ARMED: return "armed";
-    case IBV_PORT_ACTIVE: return "active";
-    case IBV_PORT_ACTIVE_DEFER: return "active, deferred";
-    default: return "in no known state";
+    case IBV_PORT_DOWN:
+      return "down";
+    case IBV_PORT_INIT:
+      return "initialising";
+    case IBV_PORT_ARMED:
+      return "armed";
+    case IBV_PORT_ACTIVE:
+      return "active";
+    case IBV_PORT_ACTIVE_DEFER:
+      return "active, deferred";
+    default:
+      return "in no known state";
   }
 }
 
@@ -85,8 +94,10 @@ ibv_mtu mtu_of(uint32_t bytes) {
 
 std::string to_text(const ibv_gid& gid) {
   char text[INET6_ADDRSTRLEN] = "";
-  if (is_mapped_ipv4(gid)) inet_ntop(AF_INET, gid.raw + 12, text, sizeof text);
-  else inet_ntop(AF_INET6, gid.raw, text, sizeof text);
+  if (is_mapped_ipv4(gid))
+    inet_ntop(AF_INET, gid.raw + 12, text, sizeof text);
+  else
+    inet_ntop(AF_INET6, gid.raw, text, sizeof text);
   return text;
 }
 
@@ -138,7 +149,8 @@ bool Device::open_named(VerbsError* error) {
     if (list != nullptr) ibv.free_device_list(list);
     const bool no_kernel = access("/sys/class/infiniband_verbs", F_OK) != 0;
     return fail(error, number,
-                std::string("this machine has no RDMA device") + (no_kernel ? " (the kernel's ib_uverbs is not loaded)" : ""),
+                std::string("this machine has no RDMA device") +
+                    (no_kernel ? " (the kernel's ib_uverbs is not loaded)" : ""),
                 kSoftRoce);
   }
   std::string names;
@@ -151,7 +163,8 @@ bool Device::open_named(VerbsError* error) {
   const bool opened = found != nullptr && open_context(found, error);
   ibv.free_device_list(list);
   if (found == nullptr) {
-    return fail(error, 0, "there is no RDMA device " + options.device, "use one of " + names, "INVALID_ARGUMENT");
+    return fail(error, 0, "there is no RDMA device " + options.device, "use one of " + names,
+                "INVALID_ARGUMENT");
   }
   return opened;
 }
@@ -165,7 +178,8 @@ bool Device::open_context(ibv_device* device, VerbsError* error) {
     mlx5dv_context_attr attributes{};
     attributes.flags = MLX5DV_CONTEXT_FLAGS_DEVX;
     context = mlx5->open_device(device, &attributes);
-    if (context == nullptr) mlx5 = nullptr;  // without DEVX there is no indirect key; the rest works
+    if (context == nullptr)
+      mlx5 = nullptr;  // without DEVX there is no indirect key; the rest works
   }
 #endif
   errno = 0;
@@ -173,7 +187,8 @@ bool Device::open_context(ibv_device* device, VerbsError* error) {
   if (context == nullptr) {
     const int number = errno;
     const bool denied = number == EACCES || number == EPERM;
-    return fail(error, number, "the RDMA device " + options.device + " cannot be opened: " + reason(number),
+    return fail(error, number,
+                "the RDMA device " + options.device + " cannot be opened: " + reason(number),
                 denied ? "allow this user to read and write /dev/infiniband/uverbs*, or run as root"
                        : "see whether its driver works: ibv_devinfo -d " + options.device,
                 denied ? "ACCESS_DENIED" : "ENVIRONMENT");
@@ -188,11 +203,11 @@ bool Device::open_context(ibv_device* device, VerbsError* error) {
 bool Device::choose_port(VerbsError* error) {
   const uint8_t wanted = options.port;
   if (wanted > limits.phys_port_cnt) {
-    return fail(error, 0,
-                options.device + " has no port " + std::to_string(wanted),
+    return fail(error, 0, options.device + " has no port " + std::to_string(wanted),
                 "use 1 to " + std::to_string(limits.phys_port_cnt), "INVALID_ARGUMENT");
   }
-  const uint8_t first = wanted == 0 ? 1 : wanted, last = wanted == 0 ? limits.phys_port_cnt : wanted;
+  const uint8_t first = wanted == 0 ? 1 : wanted,
+                last = wanted == 0 ? limits.phys_port_cnt : wanted;
   std::string states;
   for (uint8_t number = first; number <= last; number++) {
     if (query_port(ibv, context, number, &port) != 0) continue;
@@ -200,16 +215,20 @@ bool Device::choose_port(VerbsError* error) {
       port_number = number;
       return true;
     }
-    states += (states.empty() ? "port " : ", port ") + std::to_string(number) + " is " + state_name(port.state);
+    states += (states.empty() ? "port " : ", port ") + std::to_string(number) + " is " +
+              state_name(port.state);
   }
-  return fail(error, 0, options.device + " has no active port: " + (states.empty() ? "it names none" : states),
-              "bring its network device up (ip link set DEV up), check the cable, or name another port");
+  return fail(
+      error, 0,
+      options.device + " has no active port: " + (states.empty() ? "it names none" : states),
+      "bring its network device up (ip link set DEV up), check the cable, or name another port");
 }
 
 // RoCE addresses by GID only; InfiniBand needs one only across subnets, where it is given by hand.
 bool Device::choose_gid(VerbsError* error) {
   std::vector<ibv_gid_entry> table(kGidsMax);
-  const ssize_t read = ibv.query_gid_table(context, table.data(), table.size(), 0, sizeof(ibv_gid_entry));
+  const ssize_t read =
+      ibv.query_gid_table(context, table.data(), table.size(), 0, sizeof(ibv_gid_entry));
   const std::string where = options.device + " port " + std::to_string(port_number);
   int best = 0;
   for (ssize_t i = 0; i < read; i++) {
@@ -229,7 +248,8 @@ bool Device::choose_gid(VerbsError* error) {
                 "see `sdr devices` for those it has, or let it be chosen", "INVALID_ARGUMENT");
   }
   if (is_ethernet() && best == 0) {
-    return fail(error, 0, where + " has no GID", "give its network device an address: ip addr add ADDRESS/24 dev DEV");
+    return fail(error, 0, where + " has no GID",
+                "give its network device an address: ip addr add ADDRESS/24 dev DEV");
   }
   if (!is_ethernet() && options.gid_index < 0) gid_index = -1;  // LIDs do
   return true;
@@ -243,7 +263,8 @@ bool Device::choose_mtu(VerbsError* error) {
   return fail(error, 0,
               "MTU " + std::to_string(mtu) + " cannot be had: " + options.device + " port " +
                   std::to_string(port_number) + " has an active MTU of " + std::to_string(active),
-              is_size ? "use a smaller one, or raise the network device's (RoCE with 4096 needs 4200: ip link set DEV mtu "
+              is_size ? "use a smaller one, or raise the network device's (RoCE with 4096 needs "
+                        "4200: ip link set DEV mtu "
                         "4200)"
                       : "use 256, 512, 1024, 2048 or 4096",
               "INVALID_ARGUMENT");
@@ -257,14 +278,16 @@ bool Device::has_dmabuf() const {
   return errno == EBADF;  // EOPNOTSUPP, EPROTONOSUPPORT: the driver or the kernel cannot
 }
 
-Registration Device::register_memory(const Region& region, uint64_t offset, uint64_t bytes, int access) const {
+Registration Device::register_memory(const Region& region, uint64_t offset, uint64_t bytes,
+                                     int access) const {
   if (region.dmabuf_fd >= 0) {
     if (ibv.reg_dmabuf_mr == nullptr) {
       errno = EOPNOTSUPP;
       return {};
     }
     return {ibv, ibv.reg_dmabuf_mr(pd, region.dmabuf_offset + offset, bytes,
-                                   reinterpret_cast<uint64_t>(region.base) + offset, region.dmabuf_fd, access)};
+                                   reinterpret_cast<uint64_t>(region.base) + offset,
+                                   region.dmabuf_fd, access)};
   }
   return {ibv, ibv.reg_mr(pd, region.base + offset, bytes, access)};
 }
@@ -282,11 +305,12 @@ uint32_t Device::local_key(const RegionRef& region) {
 
 VerbsError Device::memory_error(int number, uint64_t bytes) const {
   VerbsError error{number, "ENVIRONMENT",
-                   std::to_string(bytes) + " B of memory cannot be registered with " + options.device + ": " +
-                       reason(number),
+                   std::to_string(bytes) + " B of memory cannot be registered with " +
+                       options.device + ": " + reason(number),
                    "use memory that stays mapped"};
   rlimit limit{};
-  if (number == ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+  if (number == ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+      limit.rlim_cur != RLIM_INFINITY) {
     error.what += " (the limit of locked memory is " + std::to_string(limit.rlim_cur) + " B)";
     error.remedy = "raise it: ulimit -l unlimited, or memlock in /etc/security/limits.conf";
   } else if (number == EOPNOTSUPP || number == EPROTONOSUPPORT) {

@@ -1,5 +1,6 @@
-// An opened RDMA device: the port, address and packet size to use, its limits, and keys for memory. Every reason why it
-// cannot be used ends here as a VerbsError with a remedy. Knows no queue pair of ours and no message.
+// An opened RDMA device: the port, address and packet size to use, its limits, and keys for memory.
+// Every reason why it cannot be used ends here as a VerbsError with a remedy. Knows no queue pair
+// of ours and no message.
 #pragma once
 
 #include <memory>
@@ -15,7 +16,9 @@ class Registration {
  public:
   Registration() = default;
   Registration(const Ibv& ibv, ibv_mr* mr) : ibv_(&ibv), mr_(mr) {}
-  Registration(Registration&& other) noexcept : ibv_(other.ibv_), mr_(other.mr_) { other.mr_ = nullptr; }
+  Registration(Registration&& other) noexcept : ibv_(other.ibv_), mr_(other.mr_) {
+    other.mr_ = nullptr;
+  }
   Registration& operator=(Registration&& other) noexcept;
   ~Registration() { reset(); }
   void reset();
@@ -60,8 +63,10 @@ class Device {
 #endif
   }
   // Registers [offset, offset + bytes) of a region. Empty on failure, with errno set.
-  Registration register_memory(const Region& region, uint64_t offset, uint64_t bytes, int access) const;
-  // A region's own key to send from, registered whole when first asked for. 0 on failure, with errno set. Control thread.
+  Registration register_memory(const Region& region, uint64_t offset, uint64_t bytes,
+                               int access) const;
+  // A region's own key to send from, registered whole when first asked for. 0 on failure, with
+  // errno set. Control thread.
   uint32_t local_key(const RegionRef& region);
   // What a failed registration means.
   VerbsError memory_error(int number, uint64_t bytes) const;

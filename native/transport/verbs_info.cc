@@ -46,19 +46,24 @@ std::vector<uint8_t> write_info(const Info& info) {
   return out;
 }
 
-bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, Info* out, VerbsError* error) {
+bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, Info* out,
+               VerbsError* error) {
   const char* const unchanged = "pass what the peer's info() returned, unchanged";
-  if (bytes == nullptr || size < kFixedBytes || size > kVerbsInfoBytesMax || std::memcmp(bytes, kMagic, sizeof kMagic) != 0)
+  if (bytes == nullptr || size < kFixedBytes || size > kVerbsInfoBytesMax ||
+      std::memcmp(bytes, kMagic, sizeof kMagic) != 0)
     return refuse(error, "the peer's info is none of a verbs queue pair", unchanged);
   if (bytes[4] != kVersion) {
-    return refuse(error, "the peer's info is of version " + std::to_string(bytes[4]) + ", this is " + std::to_string(kVersion),
+    return refuse(error,
+                  "the peer's info is of version " + std::to_string(bytes[4]) + ", this is " +
+                      std::to_string(kVersion),
                   "use the same version on both ends");
   }
   const uint32_t generations = bytes[10], channels = bytes[11];
   if (generations != geometry.generations || channels != geometry.channels) {
     return refuse(error,
-                  "the peer has " + std::to_string(generations) + " generations and " + std::to_string(channels) +
-                      " channels, this end " + std::to_string(geometry.generations) + " and " +
+                  "the peer has " + std::to_string(generations) + " generations and " +
+                      std::to_string(channels) + " channels, this end " +
+                      std::to_string(geometry.generations) + " and " +
                       std::to_string(geometry.channels),
                   "use the same numbers on both ends");
   }
@@ -72,13 +77,16 @@ bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, 
   std::memcpy(info.gid.raw, bytes + 12, sizeof info.gid.raw);
   info.control_number = get<uint32_t>(bytes + 28);
   info.root = {get<uint32_t>(bytes + 32), get<uint64_t>(bytes + 40), get<uint64_t>(bytes + 48)};
-  bool valid = (flags & ~(kReliable | kEthernet | kHasGid)) == 0 && get<uint32_t>(bytes + 36) == 0 &&
-               size == kFixedBytes + 4 * size_t{generations} * channels && info.control_number <= kNumberMax;
-  valid = valid && (info.mtu == 256 || info.mtu == 512 || info.mtu == 1024 || info.mtu == 2048 || info.mtu == 4096);
+  bool valid =
+      (flags & ~(kReliable | kEthernet | kHasGid)) == 0 && get<uint32_t>(bytes + 36) == 0 &&
+      size == kFixedBytes + 4 * size_t{generations} * channels && info.control_number <= kNumberMax;
+  valid = valid && (info.mtu == 256 || info.mtu == 512 || info.mtu == 1024 || info.mtu == 2048 ||
+                    info.mtu == 4096);
   // All entries of a root key lie within what an address can say.
   const uint64_t strides = info.root.data_stride + info.root.parity_stride;
   const uint64_t entries = uint64_t{geometry.slots} * geometry.generations;
-  valid = valid && strides >= info.root.data_stride && (strides == 0 || entries <= UINT64_MAX / strides);
+  valid = valid && strides >= info.root.data_stride &&
+          (strides == 0 || entries <= UINT64_MAX / strides);
   const uint8_t* at = bytes + kFixedBytes;
   for (uint32_t channel = 0; valid && channel < channels; channel++) {
     auto& numbers = info.numbers.emplace_back();
@@ -92,23 +100,28 @@ bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, 
   return true;
 }
 
-bool is_compatible(const Info& peer, const Device& device, const sdr_geometry& geometry, VerbsError* error) {
+bool is_compatible(const Info& peer, const Device& device, const sdr_geometry& geometry,
+                   VerbsError* error) {
   if (peer.reliable != device.options.reliable) {
-    return refuse(error, std::string("the peer uses ") + (peer.reliable ? "RC" : "UC") + " queue pairs, this end " +
-                             (device.options.reliable ? "RC" : "UC"),
+    return refuse(error,
+                  std::string("the peer uses ") + (peer.reliable ? "RC" : "UC") +
+                      " queue pairs, this end " + (device.options.reliable ? "RC" : "UC"),
                   "choose the same on both ends");
   }
   if (peer.ethernet != device.is_ethernet()) {
-    return refuse(error, std::string("the peer's port is ") + (peer.ethernet ? "Ethernet" : "InfiniBand") + ", this end's " +
-                             (device.is_ethernet() ? "Ethernet" : "InfiniBand"),
+    return refuse(error,
+                  std::string("the peer's port is ") + (peer.ethernet ? "Ethernet" : "InfiniBand") +
+                      ", this end's " + (device.is_ethernet() ? "Ethernet" : "InfiniBand"),
                   "use ports of one network");
   }
-  if (peer.ethernet && !peer.has_gid) return refuse(error, "the peer's info has no GID", "name one of its port");
+  if (peer.ethernet && !peer.has_gid)
+    return refuse(error, "the peer's info has no GID", "name one of its port");
   if (geometry.packet_bytes > peer.mtu) {
     return refuse(error,
-                  "packets of " + std::to_string(geometry.packet_bytes) + " B are above the peer's MTU of " +
-                      std::to_string(peer.mtu),
-                  "use packets of at most " + std::to_string(std::min(peer.mtu, device.mtu)) + " B on both ends");
+                  "packets of " + std::to_string(geometry.packet_bytes) +
+                      " B are above the peer's MTU of " + std::to_string(peer.mtu),
+                  "use packets of at most " + std::to_string(std::min(peer.mtu, device.mtu)) +
+                      " B on both ends");
   }
   return true;
 }

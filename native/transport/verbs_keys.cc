@@ -18,7 +18,8 @@ class MessageKeys final : public SlotKeys {
   MessageKeys(const Device& device, const sdr_geometry& geometry)
       : device_(device), geometry_(geometry), slots_(geometry.slots) {}
 
-  int open(uint32_t message, const RegionRef& region, uint64_t offset, uint64_t bytes, const Parity& parity) override {
+  int open(uint32_t message, const RegionRef& region, uint64_t offset, uint64_t bytes,
+           const Parity& parity) override {
     Slot slot;
     slot.message = message;
     slot.region = region;
@@ -33,11 +34,13 @@ class MessageKeys final : public SlotKeys {
     }
     if (parity.chunks > 0) {
       memory.parity_bytes = parity.chunks * chunk_bytes(geometry_);
-      slot.parity = device_.register_memory(*parity.region, parity.offset, memory.parity_bytes, kWritable);
+      slot.parity =
+          device_.register_memory(*parity.region, parity.offset, memory.parity_bytes, kWritable);
       if (!slot.parity) return errno != 0 ? errno : EINVAL;
       memory.parity_base = reinterpret_cast<uint64_t>(parity.region->base) + parity.offset;
       memory.parity_key = slot.parity.rkey();
-      memory.parity_first_packet = sdr_rx_parity_first(&geometry_, bytes) * geometry_.packets_per_chunk;
+      memory.parity_first_packet =
+          sdr_rx_parity_first(&geometry_, bytes) * geometry_.packets_per_chunk;
     }
     slots_[message % geometry_.slots] = std::move(slot);
     return 0;
@@ -103,7 +106,8 @@ size_t write_root_grant(uint32_t parity_first_packet, uint8_t out[kGrantBytesMax
 
 bool read_grant(const uint8_t* grant, size_t size, const sdr_geometry& geometry, uint32_t message,
                 const RootAddress& root, RemoteMemory* out) {
-  if (grant == nullptr || size < kRootGrantBytes || (grant[1] | grant[2] | grant[3]) != 0) return false;
+  if (grant == nullptr || size < kRootGrantBytes || (grant[1] | grant[2] | grant[3]) != 0)
+    return false;
   RemoteMemory memory;
   memory.parity_first_packet = get<uint32_t>(grant + 4);
   if (grant[0] == kRootKey && size == kRootGrantBytes) {
@@ -123,7 +127,8 @@ bool read_grant(const uint8_t* grant, size_t size, const sdr_geometry& geometry,
   } else {
     return false;
   }
-  if (!is_range(memory.base, memory.bytes) || !is_range(memory.parity_base, memory.parity_bytes)) return false;
+  if (!is_range(memory.base, memory.bytes) || !is_range(memory.parity_base, memory.parity_bytes))
+    return false;
   *out = memory;
   return true;
 }

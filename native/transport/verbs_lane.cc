@@ -10,18 +10,22 @@
 namespace sdr::verbs {
 namespace {
 
-constexpr uint32_t kSignalEvery = 16;    // sends; the last of a batch always is
-constexpr size_t kPollMax = 512;         // completions a round: batches inside the engine stay short
-constexpr uint32_t kRefillShare = 8;     // receives go back when this part of a queue is used up
+constexpr uint32_t kSignalEvery = 16;  // sends; the last of a batch always is
+constexpr size_t kPollMax = 512;       // completions a round: batches inside the engine stay short
+constexpr uint32_t kRefillShare = 8;   // receives go back when this part of a queue is used up
 constexpr uint32_t kReceiveDepthMin = 16, kSendDepthMin = 4;
-constexpr uint64_t kIndexShift = 32;     // of a queue in a work request's id; positions and slots below
+constexpr uint64_t kIndexShift =
+    32;  // of a queue in a work request's id; positions and slots below
 
 uint64_t id_of(uint32_t index, uint32_t low) { return uint64_t{index} << kIndexShift | low; }
 
 }  // namespace
 
 Lane::Lane(Device& device, Shared& its, uint32_t its_channel)
-    : SendLane(its, its_channel), device_(device), shared_(its), queues_(its.geometry.generations) {}
+    : SendLane(its, its_channel),
+      device_(device),
+      shared_(its),
+      queues_(its.geometry.generations) {}
 
 Lane::~Lane() { close(); }
 
@@ -34,9 +38,10 @@ void Lane::for_each(const std::function<void(Queue&)>& action) {
 
 bool Lane::refuse(int number, const char* what, VerbsError* error) {
   *error = {number, "ENVIRONMENT",
-            device_.options.device + " gives no " + what + ": " + std::strerror(number) + " (it has at most " +
-                std::to_string(device_.limits.max_qp) + " queue pairs of " + std::to_string(device_.limits.max_qp_wr) +
-                " work requests, completion queues of " + std::to_string(device_.limits.max_cqe) + ")",
+            device_.options.device + " gives no " + what + ": " + std::strerror(number) +
+                " (it has at most " + std::to_string(device_.limits.max_qp) + " queue pairs of " +
+                std::to_string(device_.limits.max_qp_wr) + " work requests, completion queues of " +
+                std::to_string(device_.limits.max_cqe) + ")",
             "use fewer generations, channels or queue pairs, or end other programs that use it"};
   return false;
 }
@@ -46,12 +51,15 @@ bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
   const auto most = static_cast<uint32_t>(std::max(device_.limits.max_qp_wr, 1));
   const auto entries = static_cast<uint32_t>(std::max(device_.limits.max_cqe, 1));
   const uint32_t control = channel == 0 ? kControlReceiveDepth + kControlSendDepth : 0;
-  // A completion queue that overflows ends all its queue pairs: it has room for all that can be under way.
+  // A completion queue that overflows ends all its queue pairs: it has room for all that can be
+  // under way.
   const uint32_t share = entries > control ? (entries - control) / generations : 0;
-  // Powers of two: the ring then has as many entries as were posted, and so a doorbell record says all.
+  // Powers of two: the ring then has as many entries as were posted, and so a doorbell record says
+  // all.
   depths_.receive = std::bit_floor(std::min({kReceiveDepth, most, share}));
   depths_.send = std::min({kSendDepth, most, share});
-  if (depths_.receive < kReceiveDepthMin || depths_.send < kSendDepthMin || (control > 0 && most < kControlReceiveDepth))
+  if (depths_.receive < kReceiveDepthMin || depths_.send < kSendDepthMin ||
+      (control > 0 && most < kControlReceiveDepth))
     return refuse(EINVAL, "queues of a useful size", error);
   verbs_context* extended = verbs_get_ctx_op(device_.context, create_cq_ex);
   if (extended == nullptr) return refuse(EOPNOTSUPP, "extended completion queues", error);
@@ -63,7 +71,8 @@ bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
   errno = 0;
   receive_cq_ = extended->create_cq_ex(device_.context, &attributes);
   attributes.cqe = depths_.send * generations + control;
-  send_cq_ = receive_cq_ == nullptr ? nullptr : extended->create_cq_ex(device_.context, &attributes);
+  send_cq_ =
+      receive_cq_ == nullptr ? nullptr : extended->create_cq_ex(device_.context, &attributes);
   if (send_cq_ == nullptr) return refuse(errno, "completion queue", error);
   for (uint32_t i = 0; i < generations; i++) {
     queues_[i].index = i;
@@ -73,7 +82,8 @@ bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
   }
   if (channel != 0) return true;
   control_.index = generations;
-  if (!open_queue(control_, kControlSendDepth, kControlReceiveDepth, error) || !open_control_memory(error))
+  if (!open_queue(control_, kControlSendDepth, kControlReceiveDepth, error) ||
+      !open_control_memory(error))
     return false;
   const int number = post_control_receives(kControlReceiveDepth);
   return number == 0 || refuse(number, "room for receives", error);
@@ -81,9 +91,10 @@ bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
 
 bool Lane::open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, VerbsError* error) {
   queue.depth = depth;
-  const int number = queue.hardware.create(device_, ibv_cq_ex_to_cq(send_cq_), ibv_cq_ex_to_cq(receive_cq_),
-                                           {depth, receive_depth});
-  return number == 0 || refuse(number, device_.options.reliable ? "RC queue pair" : "UC queue pair", error);
+  const int number = queue.hardware.create(device_, ibv_cq_ex_to_cq(send_cq_),
+                                           ibv_cq_ex_to_cq(receive_cq_), {depth, receive_depth});
+  return number == 0 ||
+         refuse(number, device_.options.reliable ? "RC queue pair" : "UC queue pair", error);
 }
 
 bool Lane::open_control_memory(VerbsError* error) {
@@ -98,8 +109,8 @@ bool Lane::open_control_memory(VerbsError* error) {
 int Lane::post_control_receives(uint32_t count) {
   for (; count > 0; count--) {
     const uint32_t slot = control_posted_ % kControlReceiveDepth;
-    ibv_sge where{reinterpret_cast<uint64_t>(control_memory_.get() + control_slot(slot)), shared_.geometry.packet_bytes,
-                  control_key_.lkey()};
+    ibv_sge where{reinterpret_cast<uint64_t>(control_memory_.get() + control_slot(slot)),
+                  shared_.geometry.packet_bytes, control_key_.lkey()};
     ibv_recv_wr one{};
     one.wr_id = id_of(control_.index, slot);
     one.sg_list = &where;
@@ -119,17 +130,19 @@ std::vector<uint32_t> Lane::numbers() const {
   return all;
 }
 
-bool Lane::connect(const PeerAddress& peer, const std::vector<uint32_t>& peer_numbers, uint32_t peer_control,
-                   VerbsError* error) {
+bool Lane::connect(const PeerAddress& peer, const std::vector<uint32_t>& peer_numbers,
+                   uint32_t peer_control, VerbsError* error) {
   int number = 0;
   for (size_t i = 0; i < queues_.size() && number == 0; i++)
     number = queues_[i].hardware.connect(device_, peer, peer_numbers[i]);
   if (channel == 0 && number == 0) number = control_.hardware.connect(device_, peer, peer_control);
   if (number == 0) return true;
   *error = {number, "PEER_INCOMPATIBLE",
-            std::string("the path to the peer's ") + (peer.has_gid ? "GID " + to_text(peer.gid) : "LID " + std::to_string(peer.lid)) +
+            std::string("the path to the peer's ") +
+                (peer.has_gid ? "GID " + to_text(peer.gid) : "LID " + std::to_string(peer.lid)) +
                 " cannot be set up: " + std::strerror(number),
-            "see that both ends' addresses are in networks that reach each other, and their link layers are the same"};
+            "see that both ends' addresses are in networks that reach each other, and their link "
+            "layers are the same"};
   return false;
 }
 
@@ -144,7 +157,8 @@ void Lane::close() {
   drop_queued();
 }
 
-// Its sends will not complete any more; with a report their work requests are injected, into nothing.
+// Its sends will not complete any more; with a report their work requests are injected, into
+// nothing.
 void Lane::drop_queue(Queue& queue, Report* report) {
   if (queue.outstanding() >= queue.depth && queue.depth > 0) full_--;
   if (queue.staged.parcel != nullptr) release(queue.staged.parcel);
@@ -165,7 +179,9 @@ void Lane::emit(Parcel* parcel, uint32_t packet, bool corrupt) {
   next.parcel = parcel;
   if (!parcel->request) {
     if (control_.failed) return;
-    const uint32_t slot = kControlReceiveDepth + (control_.posted + (control_.staged.parcel != nullptr)) % kControlSendDepth;
+    const uint32_t slot =
+        kControlReceiveDepth +
+        (control_.posted + (control_.staged.parcel != nullptr)) % kControlSendDepth;
     uint8_t* copy = control_memory_.get() + control_slot(slot);
     std::memcpy(copy, parcel->control.get(), parcel->control_bytes);
     next.local = reinterpret_cast<uint64_t>(copy);
@@ -183,7 +199,8 @@ void Lane::emit(Parcel* parcel, uint32_t packet, bool corrupt) {
   const uint64_t size = geometry.packet_bytes;
   const bool is_parity = packet >= to.parity_first_packet;
   next.local = reinterpret_cast<uint64_t>(request.data) + (packet - request.first_packet) * size;
-  next.remote = is_parity ? to.parity_base + (packet - to.parity_first_packet) * size : to.base + packet * size;
+  next.remote = is_parity ? to.parity_base + (packet - to.parity_first_packet) * size
+                          : to.base + packet * size;
   next.remote_key = is_parity ? to.parity_key : to.key;
   next.bytes = tx.bytes;
   next.local_key = request.local_key;
@@ -191,7 +208,8 @@ void Lane::emit(Parcel* parcel, uint32_t packet, bool corrupt) {
   stage(queue, next);
 }
 
-// One send is held back, because the last of a batch is to be signalled, and which is last shows only later.
+// One send is held back, because the last of a batch is to be signalled, and which is last shows
+// only later.
 void Lane::stage(Queue& queue, const Staged& next) {
   if (!queue.started) {
     ibv_wr_start(queue.hardware.ex());
@@ -209,8 +227,10 @@ void Lane::post_staged(Queue& queue, bool signalled) {
   queue.posted++;
   ex->wr_id = id_of(queue.index, queue.posted);
   ex->wr_flags = signalled ? IBV_SEND_SIGNALED : 0;
-  if (&queue == &control_) ibv_wr_send(ex);
-  else ibv_wr_rdma_write_imm(ex, one.remote_key, one.remote, htobe32(one.immediate));
+  if (&queue == &control_)
+    ibv_wr_send(ex);
+  else
+    ibv_wr_rdma_write_imm(ex, one.remote_key, one.remote, htobe32(one.immediate));
   ibv_wr_set_sge(ex, one.local_key, one.local, one.bytes);
   queue.retained.push_back({queue.posted, one.parcel});
   queue.staged = {};
@@ -234,8 +254,10 @@ int64_t Lane::pump(int64_t now_ns, size_t quantum, Report& report) {
     Queue& queue = queues_[request->send->message / geometry.slots % geometry.generations];
     const uint32_t position = queue.posted + (queue.staged.parcel != nullptr ? 1 : 0);
     const bool waits = !queue.failed && position != queue.completed && !request->dropped.load();
-    if (waits) queue.offered.push_back({position, std::move(request)});
-    else report_injected(request, report);
+    if (waits)
+      queue.offered.push_back({position, std::move(request)});
+    else
+      report_injected(request, report);
   }
   for_each([this](Queue& queue) { finish_batch(queue); });
   for_each([&](Queue& queue) {
@@ -260,8 +282,9 @@ void Lane::completed(Queue& queue, uint32_t position, Report& report) {
   }
 }
 
-// One completion between start and end of a poll, here and in receive(): where rxe's ibv_next_poll finds none, it ends the
-// poll itself (rdma-core 44), and ibv_end_poll would skip the completion that comes next.
+// One completion between start and end of a poll, here and in receive(): where rxe's ibv_next_poll
+// finds none, it ends the poll itself (rdma-core 44), and ibv_end_poll would skip the completion
+// that comes next.
 size_t Lane::reap(Report& report) {
   ibv_poll_cq_attr none{};
   size_t count = 0;
@@ -285,10 +308,12 @@ void Lane::fail(Queue& queue, const char* side, ibv_wc_status status, uint32_t v
   queue.failed = true;
   const char* what = &queue == &control_ ? "control" : "data";
   const char* name = device_.ibv.wc_status_str(status);
-  shared_.failure.set(std::string(side) + " on the " + what + " queue " + std::to_string(queue.hardware.number()) + ": " +
-                      (name != nullptr ? name : "unknown status") + " (status " + std::to_string(status) + ", vendor code " +
-                      std::to_string(vendor) + ")");
-  shared_.report_error(status == IBV_WC_RETRY_EXC_ERR || status == IBV_WC_RNR_RETRY_EXC_ERR ? ETIMEDOUT : EIO);
+  shared_.failure.set(std::string(side) + " on the " + what + " queue " +
+                      std::to_string(queue.hardware.number()) + ": " +
+                      (name != nullptr ? name : "unknown status") + " (status " +
+                      std::to_string(status) + ", vendor code " + std::to_string(vendor) + ")");
+  shared_.report_error(
+      status == IBV_WC_RETRY_EXC_ERR || status == IBV_WC_RNR_RETRY_EXC_ERR ? ETIMEDOUT : EIO);
 }
 
 // ---- receiving ----
@@ -302,8 +327,10 @@ size_t Lane::receive(int64_t now_ns, Report& report) {
     const auto index = static_cast<uint32_t>(receive_cq_->wr_id >> kIndexShift);
     Queue& queue = index < queues_.size() ? queues_[index] : control_;
     queue.consumed++;
-    if (receive_cq_->status == IBV_WC_SUCCESS) received(queue, now_ns, report);
-    else if (!queue.failed) fail(queue, "receive", receive_cq_->status, ibv_wc_read_vendor_err(receive_cq_));
+    if (receive_cq_->status == IBV_WC_SUCCESS)
+      received(queue, now_ns, report);
+    else if (!queue.failed)
+      fail(queue, "receive", receive_cq_->status, ibv_wc_read_vendor_err(receive_cq_));
     ibv_end_poll(receive_cq_);
     count++;
   } while (count < kPollMax && ibv_start_poll(receive_cq_, &none) == 0);
@@ -318,7 +345,8 @@ void Lane::received(Queue& queue, int64_t now_ns, Report& report) {
   if (&queue == &control_) {
     if (opcode != IBV_WC_RECV || bytes == 0) return counters.malformed.add(1);
     counters.control_received.add(1);
-    const uint8_t* body = control_memory_.get() + control_slot(static_cast<uint32_t>(receive_cq_->wr_id));
+    const uint8_t* body =
+        control_memory_.get() + control_slot(static_cast<uint32_t>(receive_cq_->wr_id));
     return report_control(shared_, body, bytes, now_ns, &counters.control_dropped, report);
   }
   if (opcode != IBV_WC_RECV_RDMA_WITH_IMM) return counters.malformed.add(1);
@@ -330,11 +358,13 @@ void Lane::received(Queue& queue, int64_t now_ns, Report& report) {
 void Lane::refill() {
   for (Queue& queue : queues_) {
     if (queue.failed || queue.consumed < depths_.receive / kRefillShare) continue;
-    if (queue.hardware.refill_empty(queue.consumed) != 0) fail(queue, "receive", IBV_WC_GENERAL_ERR, ENOMEM);
+    if (queue.hardware.refill_empty(queue.consumed) != 0)
+      fail(queue, "receive", IBV_WC_GENERAL_ERR, ENOMEM);
     queue.consumed = 0;
   }
   if (channel != 0 || control_.failed || control_.consumed == 0) return;
-  if (post_control_receives(control_.consumed) != 0) fail(control_, "receive", IBV_WC_GENERAL_ERR, ENOMEM);
+  if (post_control_receives(control_.consumed) != 0)
+    fail(control_, "receive", IBV_WC_GENERAL_ERR, ENOMEM);
   control_.consumed = 0;
 }
 

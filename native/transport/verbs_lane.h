@@ -1,7 +1,7 @@
-// What one queue pair has on one channel of the verbs transport: a hardware queue for each generation, on the first
-// channel one more for control datagrams, and the two completion queues they share. The sending half is SendLane's,
-// with send queues for a medium; the receiving half hands completions to the engine. Only the channel's thread touches
-// it between add() and remove().
+// What one queue pair has on one channel of the verbs transport: a hardware queue for each
+// generation, on the first channel one more for control datagrams, and the two completion queues
+// they share. The sending half is SendLane's, with send queues for a medium; the receiving half
+// hands completions to the engine. Only the channel's thread touches it between add() and remove().
 #pragma once
 
 #include <deque>
@@ -42,21 +42,22 @@ struct Shared : QpShared {
 
 class Lane final : public SendLane {
  public:
-  static constexpr uint32_t kSendDepth = 1024;         // of a data queue, at most
-  static constexpr uint32_t kReceiveDepth = 4096;      // of a data queue, at most
-  static constexpr uint32_t kControlSendDepth = 256;   // datagrams
+  static constexpr uint32_t kSendDepth = 1024;        // of a data queue, at most
+  static constexpr uint32_t kReceiveDepth = 4096;     // of a data queue, at most
+  static constexpr uint32_t kControlSendDepth = 256;  // datagrams
   static constexpr uint32_t kControlReceiveDepth = 512;
 
   Lane(Device& device, Shared& its, uint32_t its_channel);
   ~Lane() override;
 
   // ---- the control thread, while no channel knows the lane ----
-  // Makes the queues and posts their receives; completions are announced on `events`. False: why is in *error.
+  // Makes the queues and posts their receives; completions are announced on `events`. False: why is
+  // in *error.
   bool open(ibv_comp_channel* events, VerbsError* error);
   std::vector<uint32_t> numbers() const;  // of the data queues, by generation
   uint32_t control_number() const { return control_.hardware.number(); }
-  bool connect(const PeerAddress& peer, const std::vector<uint32_t>& numbers, uint32_t control_number,
-               VerbsError* error);
+  bool connect(const PeerAddress& peer, const std::vector<uint32_t>& numbers,
+               uint32_t control_number, VerbsError* error);
   // Destroys the queues: on return the device touches no memory of theirs.
   void close();
   uint32_t receive_depth() const { return depths_.receive; }
@@ -68,10 +69,11 @@ class Lane final : public SendLane {
   size_t reap(Report& report);
   // Moves up to `quantum` packets to the send queues; as SendLane's.
   int64_t pump(int64_t now_ns, size_t quantum, Report& report);
-  // Puts receives back. After the report was told: control datagrams are read from their buffers until then.
+  // Puts receives back. After the report was told: control datagrams are read from their buffers
+  // until then.
   void refill();
-  // Asks for an event with the next completion; true when none was asked for yet. Completions that came before are
-  // seen by looking again.
+  // Asks for an event with the next completion; true when none was asked for yet. Completions that
+  // came before are seen by looking again.
   bool arm();
   void disarmed() { armed_ = false; }
 
@@ -91,7 +93,8 @@ class Lane final : public SendLane {
     uint32_t position;
     std::shared_ptr<WorkRequest> request;
   };
-  // One hardware queue as the thread sees it. Positions count sends; a signalled one completes all before it.
+  // One hardware queue as the thread sees it. Positions count sends; a signalled one completes all
+  // before it.
   struct Queue {
     HardwareQueue hardware;
     uint32_t index = 0, depth = 0;
@@ -116,15 +119,17 @@ class Lane final : public SendLane {
   void fail(Queue& queue, const char* side, ibv_wc_status status, uint32_t vendor);
   void drop_queue(Queue& queue, Report* report);
   void received(Queue& queue, int64_t now_ns, Report& report);
-  uint64_t control_slot(uint32_t slot) const { return slot * uint64_t{shared_.geometry.packet_bytes}; }
+  uint64_t control_slot(uint32_t slot) const {
+    return slot * uint64_t{shared_.geometry.packet_bytes};
+  }
   void for_each(const std::function<void(Queue&)>& action);
 
   Device& device_;
   Shared& shared_;
   HardwareQueue::Depths depths_;
   ibv_cq_ex *send_cq_ = nullptr, *receive_cq_ = nullptr;
-  std::vector<Queue> queues_;  // by generation
-  Queue control_;              // on channel 0 only
+  std::vector<Queue> queues_;                  // by generation
+  Queue control_;                              // on channel 0 only
   std::unique_ptr<uint8_t[]> control_memory_;  // first the receives' slots, then the sends'
   Registration control_key_;
   uint32_t control_posted_ = 0;  // receives

@@ -30,9 +30,11 @@ Loaded load() {
   void* library = open_library(kVerbsLibraryVariable, "libibverbs.so.1");
   if (library == nullptr) {
     const char* why = dlerror();
-    all.error = {0, "ENVIRONMENT", std::string("libibverbs cannot be loaded: ") + (why != nullptr ? why : "unknown"),
-                 "install rdma-core's user-space libraries (Debian, Ubuntu: apt-get install libibverbs1 "
-                 "ibverbs-providers)"};
+    all.error = {
+        0, "ENVIRONMENT",
+        std::string("libibverbs cannot be loaded: ") + (why != nullptr ? why : "unknown"),
+        "install rdma-core's user-space libraries (Debian, Ubuntu: apt-get install libibverbs1 "
+        "ibverbs-providers)"};
     return all;
   }
   const char* missing = nullptr;
@@ -40,12 +42,14 @@ Loaded load() {
   if (!find(library, "ibv_" #name, &all.ibv.name)) missing = "ibv_" #name;
   SDR_IBV_FUNCTIONS(SDR_IBV_FIND)
 #undef SDR_IBV_FIND
-  if (!find(library, "_ibv_query_gid_table", &all.ibv.query_gid_table)) missing = "_ibv_query_gid_table";
+  if (!find(library, "_ibv_query_gid_table", &all.ibv.query_gid_table))
+    missing = "_ibv_query_gid_table";
   find(library, "ibv_qp_to_qp_ex", &all.ibv.qp_to_qp_ex);
   find(library, "ibv_reg_dmabuf_mr", &all.ibv.reg_dmabuf_mr);
   all.ok = missing == nullptr;
   if (!all.ok) {
-    all.error = {0, "ENVIRONMENT", std::string("libibverbs has no ") + missing, "install rdma-core 32 or newer"};
+    all.error = {0, "ENVIRONMENT", std::string("libibverbs has no ") + missing,
+                 "install rdma-core 32 or newer"};
   }
   return all;
 }

@@ -28,7 +28,8 @@ HardwareQueue& HardwareQueue::operator=(HardwareQueue&& other) noexcept {
   return *this;
 }
 
-int HardwareQueue::create(const Device& device, ibv_cq* send_cq, ibv_cq* receive_cq, const Depths& depths) {
+int HardwareQueue::create(const Device& device, ibv_cq* send_cq, ibv_cq* receive_cq,
+                          const Depths& depths) {
   ibv_ = &device.ibv;
   verbs_context* extended = verbs_get_ctx_op(device.context, create_qp_ex);
   if (extended == nullptr) return EOPNOTSUPP;
@@ -53,7 +54,8 @@ int HardwareQueue::create(const Device& device, ibv_cq* send_cq, ibv_cq* receive
   attr.pkey_index = 0;
   attr.port_num = device.port_number;
   attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
-  return ibv_->modify_qp(qp_, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
+  return ibv_->modify_qp(qp_, &attr,
+                         IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
 }
 
 int HardwareQueue::connect(const Device& device, const PeerAddress& peer, uint32_t peer_number) {
@@ -106,12 +108,14 @@ int HardwareQueue::fill_empty(const Device& device, uint64_t id, uint32_t count)
   }
   if (const int error = refill_empty(count); error != 0) return error;
 #if defined(SDR_HAVE_MLX5DV)
-  // From here on the entries of the ring stay as they are; only the count in its doorbell record moves on.
+  // From here on the entries of the ring stay as they are; only the count in its doorbell record
+  // moves on.
   mlx5dv_qp raw{};
   mlx5dv_obj object{};
   object.qp.in = qp_;
   object.qp.out = &raw;
-  const bool is_whole = count != 0 && (count & (count - 1)) == 0;  // the ring has as many entries as were posted
+  const bool is_whole =
+      count != 0 && (count & (count - 1)) == 0;  // the ring has as many entries as were posted
   if (device.mlx5 != nullptr && is_whole && device.mlx5->init_obj(&object, MLX5DV_OBJ_QP) == 0 &&
       raw.rq.wqe_cnt == count && raw.dbrec != nullptr) {
     doorbell_ = reinterpret_cast<volatile uint32_t*>(raw.dbrec);  // record 0 is the receive queue's

@@ -1,4 +1,5 @@
-// One hardware queue pair, UC or RC: making it, bringing it to its states, its receives. Posting sends is its lane's.
+// One hardware queue pair, UC or RC: making it, bringing it to its states, its receives. Posting
+// sends is its lane's.
 #pragma once
 
 #include <vector>
@@ -35,7 +36,8 @@ class HardwareQueue {
   ibv_qp* qp() const { return qp_; }
   ibv_qp_ex* ex() const { return ex_; }
 
-  // Fills the receive queue with `count` receives of no memory, as a write with immediate takes them. 0, or an errno.
+  // Fills the receive queue with `count` receives of no memory, as a write with immediate takes
+  // them. 0, or an errno.
   int fill_empty(const Device& device, uint64_t id, uint32_t count);
   // Puts back `count` of them. 0, or an errno.
   int refill_empty(uint32_t count);
@@ -44,8 +46,9 @@ class HardwareQueue {
   const Ibv* ibv_ = nullptr;
   ibv_qp* qp_ = nullptr;
   ibv_qp_ex* ex_ = nullptr;
-  std::vector<ibv_recv_wr> chain_;            // linked, posted as far as needed
-  volatile uint32_t* doorbell_ = nullptr;     // mlx5: the receive queue's record; its entries never change
+  std::vector<ibv_recv_wr> chain_;  // linked, posted as far as needed
+  volatile uint32_t* doorbell_ =
+      nullptr;  // mlx5: the receive queue's record; its entries never change
   uint32_t posted_ = 0;
 };
 

@@ -10,14 +10,16 @@
 
 namespace sdr::verbs {
 
-VerbsQueuePair::VerbsQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
-                               Device& device, const std::vector<std::unique_ptr<Channel>>& channels)
+VerbsQueuePair::VerbsQueuePair(Environment& environment, uint32_t id, const QpConfig& config,
+                               sdr_rx* rx, Device& device,
+                               const std::vector<std::unique_ptr<Channel>>& channels)
     : device_(device),
       shared_(environment, id, config, rx),
       engine_(rx),
       receives_(engine_, config.geometry, Receives::Placed::by_device),
       channels_(channels),
-      sends_(shared_, config.work_requests_max, make_lanes(), [this](uint32_t i) { channels_[i]->poke(); }) {}
+      sends_(shared_, config.work_requests_max, make_lanes(),
+             [this](uint32_t i) { channels_[i]->poke(); }) {}
 
 std::vector<SendLane*> VerbsQueuePair::make_lanes() {
   std::vector<SendLane*> plain;
@@ -57,12 +59,13 @@ std::vector<uint8_t> VerbsQueuePair::info() const {
   return write_info(info);
 }
 
-sdr_status VerbsQueuePair::connect(const uint8_t* bytes, size_t size, const LinkConfig& link, uint64_t seed,
-                                   VerbsError* error) {
+sdr_status VerbsQueuePair::connect(const uint8_t* bytes, size_t size, const LinkConfig& link,
+                                   uint64_t seed, VerbsError* error) {
   if (closed_) return SDR_CLOSED;
   if (sends_.is_connected() || !link.is_valid()) return SDR_INVALID;
   Info peer;
-  if (!read_info(bytes, size, shared_.geometry, &peer, error) || !is_compatible(peer, device_, shared_.geometry, error))
+  if (!read_info(bytes, size, shared_.geometry, &peer, error) ||
+      !is_compatible(peer, device_, shared_.geometry, error))
     return SDR_INVALID;
   const PeerAddress address{peer.gid, peer.lid, peer.has_gid, peer.mtu};
   // No thread may touch queues that change state.
@@ -78,26 +81,31 @@ sdr_status VerbsQueuePair::connect(const uint8_t* bytes, size_t size, const Link
 
 // ---- receive side ----
 
-sdr_status VerbsQueuePair::post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
-                                        Parity parity) {
+sdr_status VerbsQueuePair::post_receive(uint32_t message, RegionRef region, uint64_t offset,
+                                        uint64_t bytes, Parity parity) {
   if (closed_) return SDR_CLOSED;
   // A card needs memory to write to, and writes no bitmaps for what it has not.
-  const auto has_memory = [](const RegionRef& one) { return one && (one->base != nullptr || one->dmabuf_fd >= 0); };
-  if ((bytes > 0 && !has_memory(region)) || (parity.chunks > 0 && !has_memory(parity.region))) return SDR_INVALID;
+  const auto has_memory = [](const RegionRef& one) {
+    return one && (one->base != nullptr || one->dmabuf_fd >= 0);
+  };
+  if ((bytes > 0 && !has_memory(region)) || (parity.chunks > 0 && !has_memory(parity.region)))
+    return SDR_INVALID;
   if (!is_receivable(shared_.geometry, region.get(), offset, bytes, parity)) return SDR_INVALID;
   if (bytes > shared_.geometry.max_message_bytes) return SDR_TOO_LARGE;
-  if (sdr_rx_slot_message(shared_.rx, message % shared_.geometry.slots) != UINT32_MAX) return SDR_BUSY;
+  if (sdr_rx_slot_message(shared_.rx, message % shared_.geometry.slots) != UINT32_MAX)
+    return SDR_BUSY;
   if (const int number = keys_->open(message, region, offset, bytes, parity); number != 0) {
     shared_.failure.set(device_.memory_error(number, bytes).what);
     return SDR_NO_MEMORY;
   }
-  const sdr_status status = receives_.post(message, std::move(region), offset, bytes, std::move(parity));
+  const sdr_status status =
+      receives_.post(message, std::move(region), offset, bytes, std::move(parity));
   if (status != SDR_OK) keys_->close(message);
   return status;
 }
 
-sdr_status VerbsQueuePair::recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
-                                   Recovered* recovered) {
+sdr_status VerbsQueuePair::recover(uint32_t message, const codec::Code& code,
+                                   const BlockChunks& block, Recovered* recovered) {
   return receives_.recover(message, code, block, recovered);
 }
 
@@ -109,7 +117,8 @@ sdr_status VerbsQueuePair::set_length(uint32_t message, uint64_t bytes, bool* co
   return closed_ ? SDR_CLOSED : receives_.set_length(message, bytes, complete);
 }
 
-// The engine first: what the card has already announced is late. Then the key: what it has not finds no memory.
+// The engine first: what the card has already announced is late. Then the key: what it has not
+// finds no memory.
 sdr_status VerbsQueuePair::complete(uint32_t message) {
   if (closed_) return SDR_CLOSED;
   const sdr_status status = receives_.complete(message);
@@ -119,7 +128,8 @@ sdr_status VerbsQueuePair::complete(uint32_t message) {
 
 // ---- send side ----
 
-sdr_status VerbsQueuePair::open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) {
+sdr_status VerbsQueuePair::open_send(uint32_t message, uint64_t message_bytes,
+                                     uint32_t user_immediate) {
   return closed_ ? SDR_CLOSED : sends_.open(message, message_bytes, user_immediate);
 }
 
@@ -128,7 +138,8 @@ sdr_status VerbsQueuePair::accept_grant(uint32_t message, const uint8_t* grant, 
   OpenSend* send = sends_.find(message);
   if (send == nullptr) return SDR_CLOSED;
   if (send->granted.load()) return SDR_OK;  // a CTS that was repeated
-  if (!read_grant(grant, size, shared_.geometry, message, peer_root_, &send->remote)) return SDR_INVALID;
+  if (!read_grant(grant, size, shared_.geometry, message, peer_root_, &send->remote))
+    return SDR_INVALID;
   if (send->bytes > send->remote.bytes) return SDR_INVALID;
   send->granted.store(true);
   return SDR_OK;
@@ -139,13 +150,15 @@ sdr_status VerbsQueuePair::post_send(uint32_t message, uint32_t work_request, Re
   if (closed_) return SDR_CLOSED;
   const OpenSend* send = sends_.find(message);
   if (send == nullptr) return SDR_CLOSED;
-  if (!region || (region->base == nullptr && region->dmabuf_fd < 0) || !send->granted.load()) return SDR_INVALID;
+  if (!region || (region->base == nullptr && region->dmabuf_fd < 0) || !send->granted.load())
+    return SDR_INVALID;
   const uint32_t local_key = device_.local_key(region);
   if (local_key == 0) {
     shared_.failure.set(device_.memory_error(errno, region->bytes).what);
     return SDR_NO_MEMORY;
   }
-  return sends_.post(message, work_request, std::move(region), source_offset, first_chunk, bytes, local_key);
+  return sends_.post(message, work_request, std::move(region), source_offset, first_chunk, bytes,
+                     local_key);
 }
 
 sdr_status VerbsQueuePair::close_send(uint32_t message) {

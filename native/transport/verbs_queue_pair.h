@@ -1,4 +1,5 @@
-// A queue pair over verbs: checks what the caller asks, keeps the keys of posted receives, owns the engine and the lanes.
+// A queue pair over verbs: checks what the caller asks, keeps the keys of posted receives, owns the
+// engine and the lanes.
 #pragma once
 
 #include <memory>
@@ -14,14 +15,16 @@ namespace sdr::verbs {
 class VerbsQueuePair final : public QueuePair {
  public:
   // Takes the engine. The device and the channels outlive the queue pair's close().
-  VerbsQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx, Device& device,
-                 const std::vector<std::unique_ptr<Channel>>& channels);
+  VerbsQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
+                 Device& device, const std::vector<std::unique_ptr<Channel>>& channels);
   ~VerbsQueuePair() override;
 
-  // Makes the hardware's queues and the keys. False: why is in *error, and the queue pair is good for nothing.
+  // Makes the hardware's queues and the keys. False: why is in *error, and the queue pair is good
+  // for nothing.
   bool open(VerbsError* error);
   std::vector<uint8_t> info() const;
-  sdr_status connect(const uint8_t* info, size_t bytes, const LinkConfig& link, uint64_t seed, VerbsError* error);
+  sdr_status connect(const uint8_t* info, size_t bytes, const LinkConfig& link, uint64_t seed,
+                     VerbsError* error);
   std::string failure() const { return shared_.failure.get(); }
   void progress_drained(uint32_t message) { shared_.progress_drained(message); }
   uint32_t receive_depth() const { return lanes_.front()->receive_depth(); }
@@ -38,11 +41,13 @@ class VerbsQueuePair final : public QueuePair {
   const ReceiveEngine& engine() const override { return engine_; }
   sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) override;
   sdr_status accept_grant(uint32_t message, const uint8_t* grant, size_t size) override;
-  sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
-                       uint32_t first_chunk, uint64_t bytes) override;
+  sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region,
+                       uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) override;
   sdr_status close_send(uint32_t message) override;
   sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) override;
-  int64_t last_heard_ns() const override { return shared_.last_heard_ns.load(std::memory_order_relaxed); }
+  int64_t last_heard_ns() const override {
+    return shared_.last_heard_ns.load(std::memory_order_relaxed);
+  }
   QpCounters counters() const override;
   LinkCounters link_counters() const override { return sends_.link_counters(); }
   sdr_status set_link(const LinkConfig& config) override;

@@ -13,11 +13,13 @@ namespace sdr::verbs {
 namespace {
 
 constexpr uint64_t kPieceBytesMax = (uint64_t{1} << 31) - 1;
-constexpr uint32_t kPiecesMax = 65535;         // of one key: 16 bits at its creation
-constexpr size_t kPollsMax = 100'000'000;      // of an update that the device does not answer: it is gone
+constexpr uint32_t kPiecesMax = 65535;  // of one key: 16 bits at its creation
+constexpr size_t kPollsMax =
+    100'000'000;  // of an update that the device does not answer: it is gone
 constexpr uint8_t kRemoteWrite = 1 << 5, kLocalWrite = 1 << 3, kLocalRead = 1 << 2;
 
-// The queue pair connected to itself on which keys are changed: such work requests exist on RC only.
+// The queue pair connected to itself on which keys are changed: such work requests exist on RC
+// only.
 class Loopback {
  public:
   explicit Loopback(const Device& device) : device_(device) {}
@@ -43,7 +45,8 @@ class Loopback {
     attributes.pd = device_.pd;
     attributes.send_ops_flags = IBV_QP_EX_WITH_SEND;
     mlx5dv_qp_init_attr own{};
-    own.comp_mask = MLX5DV_QP_INIT_ATTR_MASK_SEND_OPS_FLAGS | MLX5DV_QP_INIT_ATTR_MASK_QP_CREATE_FLAGS;
+    own.comp_mask =
+        MLX5DV_QP_INIT_ATTR_MASK_SEND_OPS_FLAGS | MLX5DV_QP_INIT_ATTR_MASK_QP_CREATE_FLAGS;
     own.create_flags = MLX5DV_QP_CREATE_DISABLE_SCATTER_TO_CQE;  // does not go with keys like these
     own.send_ops_flags = MLX5DV_QP_EX_WITH_RAW_WQE;
     qp_ = device_.mlx5->create_qp(device_.context, &attributes, &own);
@@ -53,7 +56,8 @@ class Loopback {
 
   // Posts one work request and waits for it. 0, or an errno.
   int run(const uint8_t* wqe) {
-    ibv_qp_ex* ex = device_.ibv.qp_to_qp_ex != nullptr ? device_.ibv.qp_to_qp_ex(qp_) : reinterpret_cast<ibv_qp_ex*>(qp_);
+    ibv_qp_ex* ex = device_.ibv.qp_to_qp_ex != nullptr ? device_.ibv.qp_to_qp_ex(qp_)
+                                                       : reinterpret_cast<ibv_qp_ex*>(qp_);
     mlx5dv_qp_ex* raw = device_.mlx5->qp_ex_from_ibv_qp_ex(ex);
     ibv_wr_start(ex);
     ex->wr_id = 0;
@@ -79,7 +83,8 @@ class Loopback {
     attr.port_num = device_.port_number;
     attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_LOCAL_WRITE;
     const Ibv& ibv = device_.ibv;
-    if (const int number = ibv.modify_qp(qp_, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
+    if (const int number = ibv.modify_qp(
+            qp_, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
         number != 0)
       return number;
     attr = {};
@@ -96,8 +101,10 @@ class Loopback {
       attr.ah_attr.grh.hop_limit = 1;
     }
     attr.min_rnr_timer = 12;
-    if (const int number = ibv.modify_qp(qp_, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-                                                         IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+    if (const int number =
+            ibv.modify_qp(qp_, &attr,
+                          IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+                              IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
         number != 0)
       return number;
     attr = {};
@@ -105,8 +112,9 @@ class Loopback {
     attr.sq_psn = kFirstPsn;
     attr.timeout = 14;
     attr.retry_cnt = attr.rnr_retry = 7;
-    return ibv.modify_qp(qp_, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-                                         IBV_QP_MAX_QP_RD_ATOMIC);
+    return ibv.modify_qp(qp_, &attr,
+                         IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+                             IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
   }
 
   const Device& device_;
@@ -117,9 +125,14 @@ class Loopback {
 class RootKey final : public SlotKeys {
  public:
   RootKey(Device& device, const sdr_geometry& geometry)
-      : device_(device), geometry_(geometry), loopback_(device), firsts_(entries(), UINT32_MAX), held_(entries()) {
+      : device_(device),
+        geometry_(geometry),
+        loopback_(device),
+        firsts_(entries(), UINT32_MAX),
+        held_(entries()) {
     // An entry ends with a piece of nothing, so its memory is shorter than it by a packet at least.
-    address_.data_stride = address_.parity_stride = geometry.max_message_bytes + geometry.packet_bytes;
+    address_.data_stride = address_.parity_stride =
+        geometry.max_message_bytes + geometry.packet_bytes;
   }
   ~RootKey() override {
     if (key_ != nullptr) device_.mlx5->destroy_mkey(key_);
@@ -128,7 +141,8 @@ class RootKey final : public SlotKeys {
 
   // False: not on this device, or not for this geometry.
   bool make() {
-    if (address_.data_stride > kPieceBytesMax || uint64_t{entries()} * kPiecesPerEntry > kPiecesMax) return false;
+    if (address_.data_stride > kPieceBytesMax || uint64_t{entries()} * kPiecesPerEntry > kPiecesMax)
+      return false;
     verbs_context* extended = verbs_get_ctx_op(device_.context, alloc_null_mr);
     nothing_ = extended != nullptr ? extended->alloc_null_mr(device_.pd) : nullptr;
     if (nothing_ == nullptr || !loopback_.open()) return false;
@@ -144,10 +158,12 @@ class RootKey final : public SlotKeys {
     return true;
   }
 
-  int open(uint32_t message, const RegionRef& region, uint64_t offset, uint64_t bytes, const Parity& parity) override {
+  int open(uint32_t message, const RegionRef& region, uint64_t offset, uint64_t bytes,
+           const Parity& parity) override {
     Piece own, beside;
     if (bytes > 0 && !piece_of(region, offset, bytes, &own)) return errno != 0 ? errno : EINVAL;
-    if (parity.chunks > 0 && !piece_of(parity.region, parity.offset, parity.chunks * chunk_bytes(geometry_), &beside))
+    if (parity.chunks > 0 &&
+        !piece_of(parity.region, parity.offset, parity.chunks * chunk_bytes(geometry_), &beside))
       return errno != 0 ? errno : EINVAL;
     const uint32_t entry = root_entry(geometry_, message);
     held_[entry] = {region, parity.region};
@@ -193,7 +209,8 @@ class RootKey final : public SlotKeys {
       Piece piece = *wanted[half];
       if (piece.bytes == 0) piece = {geometry_.packet_bytes, nothing_->lkey, 0};
       update.pieces[2 * half] = piece;
-      update.pieces[2 * half + 1] = {static_cast<uint32_t>(stride - piece.bytes), nothing_->lkey, 0};
+      update.pieces[2 * half + 1] = {static_cast<uint32_t>(stride - piece.bytes), nothing_->lkey,
+                                     0};
     }
     alignas(16) uint8_t wqe[kUpdateBytes];
     write_update(update, wqe);
@@ -216,8 +233,8 @@ class RootKey final : public SlotKeys {
 }  // namespace
 
 std::unique_ptr<SlotKeys> make_root_key(Device& device, const sdr_geometry& geometry) {
-  // The null key takes the bytes of late packets, but their completions come all the same: only a generation of their own
-  // tells them from those of the slot's next life.
+  // The null key takes the bytes of late packets, but their completions come all the same: only a
+  // generation of their own tells them from those of the slot's next life.
   if (device.mlx5 == nullptr || geometry.generations < 2) return nullptr;
   auto key = std::make_unique<RootKey>(device, geometry);
   if (!key->make()) return nullptr;
@@ -242,7 +259,8 @@ void write_update(const Update& update, uint8_t out[kUpdateBytes]) {
   uint8_t* const context = out + 64;
   if (update.key_bytes != 0) {
     mask |= MLX5_WQE_UMR_CTRL_MKEY_MASK_LEN | MLX5_WQE_UMR_CTRL_MKEY_MASK_START_ADDR |
-            MLX5_WQE_UMR_CTRL_MKEY_MASK_ACCESS_LOCAL_WRITE | MLX5_WQE_UMR_CTRL_MKEY_MASK_ACCESS_REMOTE_WRITE;
+            MLX5_WQE_UMR_CTRL_MKEY_MASK_ACCESS_LOCAL_WRITE |
+            MLX5_WQE_UMR_CTRL_MKEY_MASK_ACCESS_REMOTE_WRITE;
     context[2] = kRemoteWrite | kLocalWrite | kLocalRead;
     put(context + 24, update.key_bytes);
   }

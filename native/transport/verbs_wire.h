@@ -14,7 +14,8 @@ inline void put(uint8_t* at, Integer value) {
 template <typename Integer>
 inline Integer get(const uint8_t* at) {
   Integer value = 0;
-  for (unsigned i = 0; i < sizeof value; i++) value = static_cast<Integer>(uint64_t{value} << 8 | at[i]);
+  for (unsigned i = 0; i < sizeof value; i++)
+    value = static_cast<Integer>(uint64_t{value} << 8 | at[i]);
   return value;
 }
 

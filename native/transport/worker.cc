@@ -17,16 +17,19 @@
 namespace sdr {
 namespace {
 
-// JavaScript is told of progress and injection at the latest so long after, or when nothing has moved for a while: a
-// wake-up costs as much as tens of packets, and a bitmap that changes every few microseconds can be read now and then.
+// JavaScript is told of progress and injection at the latest so long after, or when nothing has
+// moved for a while: a wake-up costs as much as tens of packets, and a bitmap that changes every
+// few microseconds can be read now and then.
 constexpr int64_t kTellNs = 200'000;
 constexpr int64_t kQuietNs = 30'000;
 
-// Makes short timeouts of the calling thread exact to a microsecond where the system allows it, and names the thread.
+// Makes short timeouts of the calling thread exact to a microsecond where the system allows it, and
+// names the thread.
 void prepare_thread([[maybe_unused]] const char* name, [[maybe_unused]] uint32_t index) {
 #if defined(__linux__)
   prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
-  pthread_setname_np(pthread_self(), (std::string(name).substr(0, 11) + std::to_string(index)).c_str());
+  pthread_setname_np(pthread_self(),
+                     (std::string(name).substr(0, 11) + std::to_string(index)).c_str());
 #endif
 }
 
@@ -60,7 +63,8 @@ int Waker::open() {
 }
 
 void Waker::signal() {
-  const uint64_t one = 1;  // a full pipe or counter is as good as a signal: the result does not matter
+  const uint64_t one =
+      1;  // a full pipe or counter is as good as a signal: the result does not matter
   const int fd = write_.get() >= 0 ? write_.get() : read_.get();
   [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof one);
 }
@@ -77,7 +81,8 @@ int wait_any(pollfd* watched, size_t count, int64_t timeout_ns) {
   return ppoll(watched, count, timeout_ns < 0 ? nullptr : &limit, nullptr);
 #else
   const int64_t milliseconds = std::min<int64_t>((timeout_ns + 999'999) / 1'000'000, 60'000);
-  return poll(watched, static_cast<nfds_t>(count), timeout_ns < 0 ? -1 : static_cast<int>(milliseconds));
+  return poll(watched, static_cast<nfds_t>(count),
+              timeout_ns < 0 ? -1 : static_cast<int>(milliseconds));
 #endif
 }
 

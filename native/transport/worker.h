@@ -1,6 +1,6 @@
-// A channel's thread, the same for every transport that has threads: starting and joining it, having it do something at
-// a known point of its loop, waking it, and telling JavaScript of what happened in batches. What it does in a round is
-// the transport's.
+// A channel's thread, the same for every transport that has threads: starting and joining it,
+// having it do something at a known point of its loop, waking it, and telling JavaScript of what
+// happened in batches. What it does in a round is the transport's.
 #pragma once
 
 #include <poll.h>
@@ -35,7 +35,7 @@ class Descriptor {
 // Wakes a thread that sleeps in poll().
 class Waker {
  public:
-  int open();      // 0, or an errno
+  int open();     // 0, or an errno
   void signal();  // from any thread
   void clear();
   int readable() const { return read_.get(); }
@@ -52,14 +52,16 @@ class Worker {
   // `name` is the thread's, at most 11 characters and the channel's number.
   Worker(const char* name, uint32_t index, Environment& environment)
       : index_(index), name_(name), environment_(environment) {}
-  virtual ~Worker() = default;  // stopped by then: a thread may not run on in a half destroyed object
+  virtual ~Worker() =
+      default;  // stopped by then: a thread may not run on in a half destroyed object
   Worker(const Worker&) = delete;
 
-  int start();   // 0, or an errno
-  void stop();   // joins; idempotent
+  int start();  // 0, or an errno
+  void stop();  // joins; idempotent
   // There is mail for it.
   void poke();
-  // Processor time that its thread has used so far; 0 where that cannot be told. While the thread runs.
+  // Processor time that its thread has used so far; 0 where that cannot be told. While the thread
+  // runs.
   int64_t cpu_ns() const;
 
  protected:
@@ -67,11 +69,12 @@ class Worker {
 
   // One round: receive, send, tell(), sleep. Called again until stop().
   virtual void round() = 0;
-  // From any thread but its own: `action` runs between two rounds, complete on return; at once when no thread runs.
+  // From any thread but its own: `action` runs between two rounds, complete on return; at once when
+  // no thread runs.
   void change(std::function<void()> action);
   bool is_called() const { return stopping_.load() || commanded_.load(); }
-  // Tells what is due; when to come again for what is left. Outside the engine: a push may wait for the queue's lock,
-  // and a worker inside may not.
+  // Tells what is due; when to come again for what is left. Outside the engine: a push may wait for
+  // the queue's lock, and a worker inside may not.
   int64_t tell(Report& report, int64_t now_ns);
   // Something was received or sent: more may follow at once, and JavaScript is told together.
   void note_activity(int64_t now_ns) { active_ns_ = now_ns; }

@@ -22,7 +22,7 @@ export interface Capabilities {
   /** Corrupted packets reach this end and are counted; a card discards them before anybody can. */
   readonly countsCorrupted: boolean;
   /**
-   * Packets that come for a completed receive reach this end and are counted; where each message has its own memory key,
+   * Packets that come for a completed receive reach this end and are counted; where each message has its own key,
    * revoked at completion, the card discards them.
    */
   readonly countsLate: boolean;

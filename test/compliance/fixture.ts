@@ -190,8 +190,8 @@ export function packetsLeft(pair: Pair): number {
 const LANDING_MESSAGES = 2;
 
 /**
- * Lets time pass until no data packet is under way. Where some are discarded uncounted, that is the longest delay of the
- * link, and then whole messages that arrive behind whatever the last packets were.
+ * Lets time pass until no data packet is under way. Where some are discarded uncounted, that is the longest delay of
+ * the link, and then whole messages that arrive behind whatever the last packets were.
  */
 export async function everythingLanded(pair: Pair, delayNs: number): Promise<void> {
   // With one generation a transport that counts late packets may still have other means to keep them out.

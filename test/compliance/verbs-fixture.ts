@@ -1,6 +1,6 @@
 /**
- * The verbs transport over an emulated RDMA device (test/verbs) as a compliance fixture: two devices of one process, real
- * time. The device is what is emulated; everything from the SDK to the calls of libibverbs is as on a card.
+ * The verbs transport over an emulated RDMA device (test/verbs) as a compliance fixture: two devices of one process,
+ * real time. The device is what is emulated; everything from the SDK to the calls of libibverbs is as on a card.
  */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -23,8 +23,8 @@ const variants = [
 ] as const;
 for (const variant of variants) transportCompliance(verbsMaker(variant, unavailable));
 
-// A card answers a write to a revoked key with an error, which ends an RC queue pair: what gives messages up while their
-// data is under way is for UC alone.
+// A card answers a write to a revoked key with an error, which ends an RC queue pair: what gives messages up while
+// their data is under way is for UC alone.
 const reliable = verbsMaker(
   {
     name: "verbs, RC, 2 channels",

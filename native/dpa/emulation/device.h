@@ -1,6 +1,7 @@
-// The emulated DPA: execution units that run handlers, completion queues that activate them, windows to host memory
-// with a write-back of whole lines, remote calls. It runs native/dpa/device as it is, and knows nothing of what that does;
-// nor of packets, which are the emulated card's (flow.h, endpoint.h).
+// The emulated DPA: execution units that run handlers, completion queues that activate them,
+// windows to host memory with a write-back of whole lines, remote calls. It runs native/dpa/device
+// as it is, and knows nothing of what that does; nor of packets, which are the emulated card's
+// (flow.h, endpoint.h).
 #pragma once
 
 #include <atomic>
@@ -45,13 +46,15 @@ class EmulatedDevice {
   uint32_t add_handler(Handler handler, uint64_t argument, uint32_t unit);
   // Runs it as soon as its unit can; once more when it runs already.
   void activate(uint32_t handler);
-  // It never runs again, and does not run now; what comes for it is left lying. Also a fault to inject.
+  // It never runs again, and does not run now; what comes for it is left lying. Also a fault to
+  // inject.
   void stop_handler(uint32_t handler);
   // On the calling thread, as a unit would.
   void run(uint32_t handler);
   uint64_t call(RemoteCall function, uint64_t argument);
 
-  // `ring`: 2^log_entries CQEs of device memory, made invalid here. `handler` is activated when armed.
+  // `ring`: 2^log_entries CQEs of device memory, made invalid here. `handler` is activated when
+  // armed.
   uint32_t add_cq(uint64_t ring, uint64_t doorbell, uint32_t log_entries, uint32_t handler);
   // A queue for events to the host alone.
   uint32_t add_host_cq(std::function<void()> wake);
@@ -63,7 +66,9 @@ class EmulatedDevice {
   uint32_t consumed(uint32_t cq) const;
 
   // Doorbells of send queues go here. Before any handler runs.
-  void on_doorbell(std::function<void(uint32_t queue, uint16_t index)> ring) { doorbell_ = std::move(ring); }
+  void on_doorbell(std::function<void(uint32_t queue, uint16_t index)> ring) {
+    doorbell_ = std::move(ring);
+  }
 
   // From here on a line that two threads have at once is counted: the program's rule of one writer.
   void watch_lines() { watching_.store(true); }

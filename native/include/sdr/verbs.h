@@ -1,7 +1,7 @@
-// The verbs transport: RDMA cards, and Soft-RoCE, through libibverbs. UC queue pairs for each (generation, channel) of a
-// queue pair, one RDMA write with immediate a packet, and one UC queue pair for control datagrams. One progress thread a
-// channel. This header needs nothing of rdma-core; without its headers at compile time, or its library at run time,
-// create() says so.
+// The verbs transport: RDMA cards, and Soft-RoCE, through libibverbs. UC queue pairs for each
+// (generation, channel) of a queue pair, one RDMA write with immediate a packet, and one UC queue
+// pair for control datagrams. One progress thread a channel. This header needs nothing of
+// rdma-core; without its headers at compile time, or its library at run time, create() says so.
 #pragma once
 
 #include <functional>
@@ -14,19 +14,20 @@
 namespace sdr {
 
 struct VerbsOptions {
-  std::string device;    // "mlx5_0", "rxe0"
-  uint8_t port = 0;      // from 1; 0: the first that is active
-  int gid_index = -1;    // -1: RoCE v2 with a routable address before all others
-  uint32_t mtu = 0;      // 256, 512 ... 4096; 0: the port's active one
+  std::string device;  // "mlx5_0", "rxe0"
+  uint8_t port = 0;    // from 1; 0: the first that is active
+  int gid_index = -1;  // -1: RoCE v2 with a routable address before all others
+  uint32_t mtu = 0;    // 256, 512 ... 4096; 0: the port's active one
   uint32_t channels = 1;
-  bool reliable = false;  // RC instead of UC queue pairs: the card repeats, as the authors' SDR_USE_UC_QP=0
+  bool reliable =
+      false;  // RC instead of UC queue pairs: the card repeats, as the authors' SDR_USE_UC_QP=0
   uint8_t traffic_class = 0;
 };
 
 // Where receives are found by their sender.
 enum class KeyScheme : uint8_t {
   per_message = 0,  // each receive's own key and address, in its CTS; deregistered at completion
-  root = 1,         // mlx5: one indirect key for all slots; a slot's entries point at memory or at nothing
+  root = 1,  // mlx5: one indirect key for all slots; a slot's entries point at memory or at nothing
 };
 
 struct VerbsCapabilities {
@@ -42,13 +43,13 @@ struct VerbsCapabilities {
 };
 
 struct VerbsError {
-  int number = 0;      // errno, 0 when it is no system call's
-  std::string code;    // a code of src/base/errors.ts
+  int number = 0;    // errno, 0 when it is no system call's
+  std::string code;  // a code of src/base/errors.ts
   std::string what, remedy;
 };
 
-// What its wires carry around every payload: BTH, RETH, immediate and ICRC (RoCE v2 and InfiniBand alike). Ethernet, IP
-// and UDP headers are the link's.
+// What its wires carry around every payload: BTH, RETH, immediate and ICRC (RoCE v2 and InfiniBand
+// alike). Ethernet, IP and UDP headers are the link's.
 inline constexpr uint32_t kVerbsHeaderBytes = 12 + 16 + 4 + 4;
 inline constexpr size_t kVerbsInfoBytesMax = 4608;
 inline constexpr uint32_t kVerbsQueuesMax = 1024;  // generations * channels of one queue pair
@@ -56,28 +57,30 @@ inline constexpr uint32_t kVerbsQueuesMax = 1024;  // generations * channels of 
 class VerbsContext {
  public:
   // `wake` is called from any thread when the event queue became non-empty. Null on error.
-  static std::unique_ptr<VerbsContext> create(const VerbsOptions& options, std::function<void()> wake,
-                                              VerbsError* error);
+  static std::unique_ptr<VerbsContext> create(const VerbsOptions& options,
+                                              std::function<void()> wake, VerbsError* error);
   // Whether this library was built with rdma-core's headers.
   static bool is_compiled();
   ~VerbsContext();  // shutdown(), then frees the queue pairs' memory
-  // Closes queue pairs and the device, joins threads; no region is touched afterwards. The engines' bitmaps stay
-  // readable until the context is destroyed. Idempotent.
+  // Closes queue pairs and the device, joins threads; no region is touched afterwards. The engines'
+  // bitmaps stay readable until the context is destroyed. Idempotent.
   void shutdown();
 
   const VerbsCapabilities& capabilities() const;
   // Monotonic nanoseconds since the context was made: the time base of all its events.
   int64_t now_ns() const;
-  // geometry.channels must equal options.channels, packet_bytes be at most the MTU. Null on error, with *status and,
-  // where the device is the reason, *error.
+  // geometry.channels must equal options.channels, packet_bytes be at most the MTU. Null on error,
+  // with *status and, where the device is the reason, *error.
   QueuePair* create_qp(const QpConfig& config, sdr_status* status, VerbsError* error = nullptr);
-  // What the peer's connect() needs; opaque, at most kVerbsInfoBytesMax bytes. Empty for an unknown queue pair.
+  // What the peer's connect() needs; opaque, at most kVerbsInfoBytesMax bytes. Empty for an unknown
+  // queue pair.
   std::vector<uint8_t> info(uint32_t qp) const;
-  // `info` came from outside. `link` impairs what this end sends, decided per packet; a corrupted packet is a lost one,
-  // as a card discards what fails its check.
-  sdr_status connect(uint32_t qp, const uint8_t* info, size_t bytes, const LinkConfig& link, uint64_t seed,
-                     VerbsError* error);
-  // Why a queue pair failed (its error event): the queue, the completion's status and vendor code. Empty: it did not.
+  // `info` came from outside. `link` impairs what this end sends, decided per packet; a corrupted
+  // packet is a lost one, as a card discards what fails its check.
+  sdr_status connect(uint32_t qp, const uint8_t* info, size_t bytes, const LinkConfig& link,
+                     uint64_t seed, VerbsError* error);
+  // Why a queue pair failed (its error event): the queue, the completion's status and vendor code.
+  // Empty: it did not.
   std::string failure(uint32_t qp) const;
   void destroy_qp(uint32_t qp);
   EventQueue& events();
