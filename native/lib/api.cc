@@ -312,14 +312,14 @@ int sdr_recv_complete(sdr_recv_handle* handle) {
 
 namespace {
 
-// Starts a send and does `then` with it. One that fails in here is not the program's.
+// Starts a send and does `then` with it. One that the receiver has refused already is told by sdr_send_poll, as all are:
+// it has its number.
 template <class Then>
 void start_send(sdr_qp& qp, const SendSide::Options& options, sdr_send_handle*& out, Then&& then) {
   SendSide& sends = qp.end.sends;
   sdr_send_handle& handle = sends.start(options);
   try {
-    if (handle.outcome.load() == Outcome::failed) throw Failure(handle.error);
-    then(handle);
+    if (handle.outcome.load() == Outcome::pending) then(handle);
   } catch (...) {
     if (handle.outcome.load() != Outcome::pending) sends.release(handle);
     throw;

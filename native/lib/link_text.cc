@@ -1,7 +1,9 @@
 #include "lib/link_text.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <set>
@@ -24,7 +26,6 @@ struct Unit {
 constexpr Unit kRates[] = {{"", 1}, {"bit", 1}, {"kbit", 1e3}, {"mbit", 1e6}, {"gbit", 1e9}, {"tbit", 1e12},
                            {"bps", 8}, {"kbps", 8e3}, {"mbps", 8e6}, {"gbps", 8e9}, {"tbps", 8e12}};
 constexpr Unit kTimes[] = {{"s", 1e9}, {"ms", 1e6}, {"us", 1e3}, {"ns", 1}};
-constexpr Unit kShares[] = {{"", 1}, {"%", 0.01}};
 constexpr Unit kPlain[] = {{"", 1}};
 
 // The words of one term, taken in order.
@@ -65,7 +66,15 @@ class Term {
   // A plain number of 1 and more could mean percent, so it is not guessed.
   double share() {
     const bool is_percent = has_value() && words_[at_].ends_with('%');
-    const double value = this->value(kShares);
+    if (is_percent) {
+      // The exponent is shifted instead of dividing, so that 70% is rounded once.
+      std::string& word = words_[at_];
+      word.pop_back();
+      const size_t exponent = word.find('e');
+      const long shift = exponent == std::string::npos ? 0 : std::strtol(word.c_str() + exponent + 1, nullptr, 10);
+      word = word.substr(0, exponent) + "e" + std::to_string(shift - 2);
+    }
+    const double value = this->value(kPlain);
     if (value > 1 || (value == 1 && !is_percent)) refuse("a probability is 0% to 100%, or a number below 1");
     return value;
   }
@@ -109,6 +118,7 @@ void read_loss(Term& term, LinkConfig& link) {
     link.ge_r = term.has_value() ? term.share() : 1 - link.ge_p;
     link.ge_loss_bad = term.has_value() ? term.share() : 1;
     link.ge_loss_good = term.optional_share();
+    if (link.ge_p + link.ge_r == 0) term.refuse("p and r are both 0: no state is ever left");
     return;
   }
   term.accept("random");
