@@ -49,7 +49,7 @@ target_include_directories(sdr_static INTERFACE
 target_link_libraries(sdr_static INTERFACE Threads::Threads ${CMAKE_DL_LIBS})
 
 install(TARGETS sdr_shared sdr_static EXPORT sdrTargets
-  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT sdr)
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT sdr ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT sdr)
 install(FILES ${SDR_LIB_HEADERS} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT sdr)
 install(EXPORT sdrTargets NAMESPACE sdr:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/sdr COMPONENT sdr)
 configure_package_config_file(cmake/sdrConfig.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/sdrConfig.cmake

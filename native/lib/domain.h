@@ -49,6 +49,9 @@ class Domain {
   virtual std::string info(const QueuePair& qp) = 0;
   virtual void connect(QueuePair& qp, const Json& peer, const LinkConfig& link, uint64_t seed) = 0;
   virtual void destroy_qp(QueuePair& qp) = 0;
+  // False: nothing can come from the peer yet, so that its silence means nothing. Where time is virtual it would fly while
+  // the peer's thread has not come to run.
+  virtual bool has_peer(const QueuePair&) const { return true; }
 
   // A timer may be due earlier than it was.
   virtual void rearm() = 0;

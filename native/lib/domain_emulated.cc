@@ -57,6 +57,12 @@ class EmulatedDomain final : public Domain {
     qps_.erase(qp.id());
   }
 
+  bool has_peer(const QueuePair& qp) const override {
+    const auto self = qps_.find(qp.id());
+    const auto other = self != qps_.end() ? qps_.find(self->second.wanted) : qps_.end();
+    return other != qps_.end() && other->second.wanted == qp.id();
+  }
+
   void rearm() override {}  // every step looks at the timers
 
   bool step(int64_t limit_ns) override {

@@ -229,7 +229,7 @@ Error End::unreachable() const {
 
 // The peer owes something: its silence counts.
 bool End::is_waiting() const {
-  if (state_ == State::connecting) return true;
+  if (state_ == State::connecting) return domain.has_peer(*native);
   return state_ == State::connected && (sends.is_waiting() || receives.is_waiting());
 }
 

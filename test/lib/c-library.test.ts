@@ -14,6 +14,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const built = join(root, "build-native");
 const headers = join(root, "native", "lib", "include");
+/** Where nothing is built yet: it takes minutes on a busy machine. */
+const BUILD_MS_MAX = 900_000;
 const NAMES = ["sdr.h", "sdr_mr.h", "sdr_ext.h"];
 const folder = mkdtempSync(join(tmpdir(), "sdr-lib-"));
 const prefix = join(folder, "prefix");
@@ -75,7 +77,7 @@ beforeAll(async () => {
   if (!existsSync(join(built, "c_every_call")))
     await run(process.execPath, ["cmake/build.mjs", "native-test-programs"]);
   await run("cmake", ["--install", built, "--prefix", prefix, "--component", "sdr"]);
-});
+}, BUILD_MS_MAX);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("headers", () => {

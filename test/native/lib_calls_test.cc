@@ -709,6 +709,20 @@ TEST(virtual_time_is_the_same_in_each_run) {
   CHECK(first == run());
 }
 
+TEST(virtual_time_stands_still_while_the_peer_has_not_connected) {
+  Pair pair("emu");
+  std::vector<char> info_a(Pair::size_of(pair.a.qp)), info_b(Pair::size_of(pair.b.qp));
+  OK(sdr_qp_info_get(pair.a.qp, info_a.data()));
+  OK(sdr_qp_info_get(pair.b.qp, info_b.data()));
+  OK(sdr_qp_connect(pair.a.qp, info_b.data()));
+  int64_t now = -1;
+  for (int i = 0; i < 10'000; i++) CHECK_EQ(sdr_ext_qp_connected(pair.a.qp), static_cast<int>(SDR_RETRY));
+  OK(sdr_ext_now_ns(pair.a.ctx, &now));
+  CHECK_EQ(now, int64_t{0});
+  OK(sdr_qp_connect(pair.b.qp, info_a.data()));
+  pair.wait("both", [&] { return sdr_ext_qp_connected(pair.a.qp) == SDR_SUCCESS && sdr_ext_qp_connected(pair.b.qp) == SDR_SUCCESS; });
+}
+
 TEST(statistics_of_another_version_are_filled_as_far_as_known) {
   Pair pair("emu");
   struct {
