@@ -1,4 +1,5 @@
-// The published interface: sdr.h and sdr_mr.h. Arguments are checked here; what they mean is the sides' business.
+// The published interface: sdr.h and sdr_mr.h. Arguments are checked here; what they mean is the
+// sides' business.
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -31,22 +32,24 @@ bool has_immediate(sdr_wr_opcode opcode) {
 
 uint32_t chunk_of(uint64_t remote_offset) {
   if (remote_offset >= UINT32_MAX)
-    fail(SDR_EXT_INVALID_ARGUMENT, "remote_offset " + std::to_string(remote_offset) + " is too large",
+    fail(SDR_EXT_INVALID_ARGUMENT,
+         "remote_offset " + std::to_string(remote_offset) + " is too large",
          "it counts bitmap chunks");
   return static_cast<uint32_t>(remote_offset);
 }
 
 sdr_send_handle& live(sdr_send_handle* handle) {
   sdr_send_handle& given = needed(handle, "handle");
-  require(given.outcome.load(std::memory_order_acquire) != Outcome::released, "the send handle is gone already",
+  require(given.outcome.load(std::memory_order_acquire) != Outcome::released,
+          "the send handle is gone already",
           "do not use it after sdr_send_poll has said how it ended");
   return given;
 }
 
 sdr_recv_handle& live(sdr_recv_handle* handle) {
   sdr_recv_handle& given = needed(handle, "handle");
-  require(given.outcome.load(std::memory_order_acquire) != Outcome::released, "the receive handle is gone already",
-          "do not use it after sdr_recv_complete");
+  require(given.outcome.load(std::memory_order_acquire) != Outcome::released,
+          "the receive handle is gone already", "do not use it after sdr_recv_complete");
   return given;
 }
 
@@ -65,19 +68,23 @@ sdr_context* sdr_context_create(const char* dev_name, sdr_dev_attr* dev_attr) {
     const char* name = environment("SDR_DEVICE");
     if (name == nullptr) name = &needed(dev_name, "dev_name");
     auto context = std::make_unique<sdr_context>();
-    if (dev_attr != nullptr && dev_attr->num_channels != 0) context->channels = dev_attr->num_channels;
+    if (dev_attr != nullptr && dev_attr->num_channels != 0)
+      context->channels = dev_attr->num_channels;
     if (context->channels > SDR_CHANNELS_MAX)
-      fail(SDR_EXT_INVALID_ARGUMENT, "num_channels " + std::to_string(context->channels) + " is not valid", "use 1 to 64");
+      fail(SDR_EXT_INVALID_ARGUMENT,
+           "num_channels " + std::to_string(context->channels) + " is not valid", "use 1 to 64");
     const uint32_t log = dev_attr != nullptr ? dev_attr->log_max_qps : 0;
     if (log > kQpsMaxLog)
-      fail(SDR_EXT_INVALID_ARGUMENT, "log_max_qps " + std::to_string(log) + " is not valid", "use at most 10");
+      fail(SDR_EXT_INVALID_ARGUMENT, "log_max_qps " + std::to_string(log) + " is not valid",
+           "use at most 10");
     context->qps_max = log != 0 ? size_t{1} << log : kQpsDefault;
     if (const char* link = environment("SDR_LINK")) context->link = parse_link(link);
     std::random_device random;
     const bool is_emulated = std::string(name).starts_with("emu:");
     context->seed = environment_number("SDR_SEED", 0, UINT32_MAX, is_emulated ? 1 : random());
-    context->peer_timeout_ns = 1'000'000 * static_cast<int64_t>(environment_number(
-                                               "SDR_PEER_TIMEOUT_MS", 1, kPeerTimeoutMsMax, kPeerTimeoutMsDefault));
+    context->peer_timeout_ns =
+        1'000'000 * static_cast<int64_t>(environment_number(
+                        "SDR_PEER_TIMEOUT_MS", 1, kPeerTimeoutMsMax, kPeerTimeoutMsDefault));
     context->domain = open_domain({name, context->channels, context->seed});
     made = context.release();
   });
@@ -90,7 +97,8 @@ int sdr_context_destroy(sdr_context* context) {
     {
       const std::lock_guard lock(given.domain->mutex);
       if (given.qps > 0)
-        fail(SDR_EXT_BUSY, std::to_string(given.qps) + " queue pairs of the context are left", "destroy them first");
+        fail(SDR_EXT_BUSY, std::to_string(given.qps) + " queue pairs of the context are left",
+             "destroy them first");
     }
     delete context;
   }));
@@ -102,15 +110,19 @@ uint64_t sdr::lib::Memory::offset_of(uint64_t address, uint64_t bytes) const {
   const auto base = reinterpret_cast<uintptr_t>(region->base);
   const uint64_t offset = address - base;
   if (address < base || offset > region->bytes || bytes > region->bytes - offset)
-    fail(SDR_EXT_INVALID_ARGUMENT, std::to_string(bytes) + " B at the given address are not within the memory of key " +
-         std::to_string(key), "pass the key of the memory that holds them");
+    fail(SDR_EXT_INVALID_ARGUMENT,
+         std::to_string(bytes) + " B at the given address are not within the memory of key " +
+             std::to_string(key),
+         "pass the key of the memory that holds them");
   return offset;
 }
 
-MemoryRef sdr_context::find(uint32_t key, uint64_t address, uint64_t bytes, uint64_t* offset) const {
+MemoryRef sdr_context::find(uint32_t key, uint64_t address, uint64_t bytes,
+                            uint64_t* offset) const {
   const auto found = memory.find(key);
   if (found == memory.end() || !found->second->memory->region)
-    fail(SDR_EXT_INVALID_ARGUMENT, "lkey " + std::to_string(key) + " names no memory of this context",
+    fail(SDR_EXT_INVALID_ARGUMENT,
+         "lkey " + std::to_string(key) + " names no memory of this context",
          "pass what sdr_mr_lkey_get gave");
   *offset = found->second->memory->offset_of(address, bytes);
   return found->second->memory;
@@ -122,7 +134,8 @@ sdr_mr* sdr_mr_reg(sdr_context* sdr_ctx, void* addr, size_t length, sdr_access_f
     sdr_context& context = needed(sdr_ctx, "sdr_ctx");
     needed(static_cast<uint8_t*>(addr), "addr");
     require(length > 0, "length is 0", "register at least a byte");
-    require(access == SDR_ACCESS_REMOTE_WRITE, "the access flags are unknown", "use SDR_ACCESS_REMOTE_WRITE");
+    require(access == SDR_ACCESS_REMOTE_WRITE, "the access flags are unknown",
+            "use SDR_ACCESS_REMOTE_WRITE");
     auto mr = std::make_unique<sdr_mr>();
     mr->context = &context;
     mr->release = std::make_shared<sdr_release>();
@@ -152,7 +165,8 @@ int sdr_mr_dereg(sdr_mr* mr) {
       const std::lock_guard lock(context.domain->mutex);
       Memory& memory = *given.memory;
       if (memory.holders > 0)
-        fail(SDR_EXT_BUSY, std::to_string(memory.holders) + " posted receives and sends use the memory",
+        fail(SDR_EXT_BUSY,
+             std::to_string(memory.holders) + " posted receives and sends use the memory",
              "complete the receives, poll the sends, or destroy their queue pair");
       still = memory.region;
       memory.region.reset();
@@ -162,16 +176,20 @@ int sdr_mr_dereg(sdr_mr* mr) {
     if (context.domain->limits().is_virtual) {
       const std::lock_guard lock(context.domain->mutex);
       const int64_t limit_ns = context.domain->now_ns() + kReleaseWaitNs;
-      while (!still.expired() && context.domain->now_ns() < limit_ns && context.domain->step(limit_ns)) {
+      while (!still.expired() && context.domain->now_ns() < limit_ns &&
+             context.domain->step(limit_ns)) {
       }
       gone = still.expired();
     } else {
       std::unique_lock lock(release->mutex);
-      gone = release->condition.wait_for(lock, std::chrono::nanoseconds(kReleaseWaitNs), [&] { return release->gone; });
+      gone = release->condition.wait_for(lock, std::chrono::nanoseconds(kReleaseWaitNs),
+                                         [&] { return release->gone; });
     }
     const std::lock_guard lock(context.domain->mutex);
     if (!gone) given.memory->region = still.lock();
-    if (given.memory->region) fail(SDR_EXT_BUSY, "packets from the memory are still on their way after 10 s", "try again later");
+    if (given.memory->region)
+      fail(SDR_EXT_BUSY, "packets from the memory are still on their way after 10 s",
+           "try again later");
     context.memory.erase(given.memory->key);
   }));
 }
@@ -194,7 +212,8 @@ sdr_qp* sdr_qp_create(sdr_context* ctx, sdr_qp_attr* qp_attr) {
         resolve_attributes(needed(qp_attr, "qp_attr"), context.domain->limits(), context.channels);
     const std::lock_guard lock(context.domain->mutex);
     if (context.qps >= context.qps_max)
-      fail(SDR_EXT_BUSY, "the context has its " + std::to_string(context.qps_max) + " queue pairs", "raise log_max_qps");
+      fail(SDR_EXT_BUSY, "the context has its " + std::to_string(context.qps_max) + " queue pairs",
+           "raise log_max_qps");
     made = new sdr_qp(context, attributes, context.seed++);
     context.qps++;
   });
@@ -225,12 +244,15 @@ int sdr_qp_info_get(sdr_qp* qp, void* info) {
     const std::lock_guard lock(end.domain.mutex);
     end.check_not_failed();
     const std::string text = end.info();
-    if (text.size() > End::kInfoBytes) fail(SDR_EXT_TOO_LARGE, "the info is too long", "use fewer channels");
+    if (text.size() > End::kInfoBytes)
+      fail(SDR_EXT_TOO_LARGE, "the info is too long", "use fewer channels");
     std::memcpy(out, text.data(), text.size());
   });
 }
 
-int sdr_qp_connect(sdr_qp* qp, void* remote_qp_info) { return sdr_ext_qp_connect(qp, remote_qp_info, End::kInfoBytes); }
+int sdr_qp_connect(sdr_qp* qp, void* remote_qp_info) {
+  return sdr_ext_qp_connect(qp, remote_qp_info, End::kInfoBytes);
+}
 
 // ---- receives ----
 
@@ -241,7 +263,8 @@ int sdr_recv_post(sdr_qp* qp, sdr_recv_wr* wr, sdr_recv_handle** handle) {
     sdr_recv_handle*& out = needed(handle, "handle");
     uint64_t offset = 0;
     MemoryRef memory;
-    if (given.max_length > 0) memory = qp->context.find(given.lkey, given.address, given.max_length, &offset);
+    if (given.max_length > 0)
+      memory = qp->context.find(given.lkey, given.address, given.max_length, &offset);
     out = &qp->end.receives.post(std::move(memory), offset, given.max_length);
     qp->end.act();
   });
@@ -261,7 +284,8 @@ int sdr_recv_imm_get(sdr_recv_handle* handle, uint32_t* immediate) {
     } else if (failed) {
       throw Failure(given.error);
     } else if (state == Immediate::none) {
-      fail(SDR_EXT_INVALID_ARGUMENT, "message " + std::to_string(given.message) + " has no immediate",
+      fail(SDR_EXT_INVALID_ARGUMENT,
+           "message " + std::to_string(given.message) + " has no immediate",
            "ask only where the sender uses SDR_WR_WRITE_WITH_IMM");
     } else {
       unknown = true;
@@ -277,9 +301,11 @@ int sdr_recv_bitmap_get(sdr_recv_handle* handle, uint8_t** bitmap_bytes, size_t*
     uint8_t*& bitmap = needed(bitmap_bytes, "bitmap_bytes");
     size_t& size = needed(bitmap_num_bytes, "bitmap_num_bytes");
     if (!given.complete.load(std::memory_order_acquire)) let_time_pass(given.end->domain);
-    if (given.outcome.load(std::memory_order_acquire) == Outcome::failed && !given.complete.load()) throw Failure(given.error);
+    if (given.outcome.load(std::memory_order_acquire) == Outcome::failed && !given.complete.load())
+      throw Failure(given.error);
     bitmap = given.bitmap;
-    size = static_cast<size_t>((chunks(*given.end, given.bytes.load(std::memory_order_acquire)) + 7) / 8);
+    size = static_cast<size_t>(
+        (chunks(*given.end, given.bytes.load(std::memory_order_acquire)) + 7) / 8);
   });
 }
 
@@ -292,8 +318,9 @@ int sdr_recv_bitmap_chunk_expand(sdr_recv_handle* handle, uint32_t chunk_offset,
     if (given.state == sdr_recv_handle::State::failed) throw Failure(given.error);
     const size_t words = (end.attributes.geometry.packets_per_chunk + 63) / 64;
     if (chunk_offset >= chunks(end, given.bytes.load()) ||
-        sdr_rx_chunk_expand(end.native->engine(), given.message, chunk_offset, bits, words) != SDR_OK)
-      fail(SDR_EXT_INVALID_ARGUMENT, "chunk " + std::to_string(chunk_offset) + " is beyond the message",
+        end.native->engine().chunk_expand(given.message, chunk_offset, bits, words) != SDR_OK)
+      fail(SDR_EXT_INVALID_ARGUMENT,
+           "chunk " + std::to_string(chunk_offset) + " is beyond the message",
            "use a chunk of the bitmap");
   });
 }
@@ -312,8 +339,8 @@ int sdr_recv_complete(sdr_recv_handle* handle) {
 
 namespace {
 
-// Starts a send and does `then` with it. One that the receiver has refused already is told by sdr_send_poll, as all are:
-// it has its number.
+// Starts a send and does `then` with it. One that the receiver has refused already is told by
+// sdr_send_poll, as all are: it has its number.
 template <class Then>
 void start_send(sdr_qp& qp, const SendSide::Options& options, sdr_send_handle*& out, Then&& then) {
   SendSide& sends = qp.end.sends;
@@ -338,12 +365,15 @@ int sdr_send_post(sdr_qp* qp, sdr_send_wr* wr, sdr_send_handle** handle) {
     const uint32_t chunk = chunk_of(given.remote_offset);
     uint64_t offset = 0;
     MemoryRef memory;
-    if (given.length > 0) memory = qp->context.find(given.lkey, given.local_addr, given.length, &offset);
+    if (given.length > 0)
+      memory = qp->context.find(given.lkey, given.local_addr, given.length, &offset);
     const uint64_t bytes = chunk * qp->end.attributes.chunk_bytes() + given.length;
-    start_send(*qp, {has_immediate(given.opcode), given.imm_value, true, bytes}, out, [&](sdr_send_handle& made) {
-      if (given.length > 0) qp->end.sends.add(made, {Hold(std::move(memory)), offset, chunk, given.length});
-      qp->end.sends.finish(made);
-    });
+    start_send(*qp, {has_immediate(given.opcode), given.imm_value, true, bytes}, out,
+               [&](sdr_send_handle& made) {
+                 if (given.length > 0)
+                   qp->end.sends.add(made, {Hold(std::move(memory)), offset, chunk, given.length});
+                 qp->end.sends.finish(made);
+               });
   });
 }
 
@@ -351,17 +381,18 @@ int sdr_streaming_send_start(sdr_qp* qp, sdr_send_start_wr* wr, sdr_send_handle*
   if (qp == nullptr) return guarded([&] { needed(qp, "qp"); });
   return guarded_on(qp->end.domain, [&] {
     const sdr_send_start_wr& given = needed(wr, "wr");
-    start_send(*qp, {has_immediate(given.opcode), given.imm_value, false, 0}, needed(handle, "handle"),
-               [](sdr_send_handle&) {});
+    start_send(*qp, {has_immediate(given.opcode), given.imm_value, false, 0},
+               needed(handle, "handle"), [](sdr_send_handle&) {});
   });
 }
 
-int sdr_ext_streaming_send_start(sdr_qp* qp, sdr_send_start_wr* wr, uint32_t length, sdr_send_handle** handle) {
+int sdr_ext_streaming_send_start(sdr_qp* qp, sdr_send_start_wr* wr, uint32_t length,
+                                 sdr_send_handle** handle) {
   if (qp == nullptr) return guarded([&] { needed(qp, "qp"); });
   return guarded_on(qp->end.domain, [&] {
     const sdr_send_start_wr& given = needed(wr, "wr");
-    start_send(*qp, {has_immediate(given.opcode), given.imm_value, true, length}, needed(handle, "handle"),
-               [](sdr_send_handle&) {});
+    start_send(*qp, {has_immediate(given.opcode), given.imm_value, true, length},
+               needed(handle, "handle"), [](sdr_send_handle&) {});
   });
 }
 
@@ -373,7 +404,8 @@ int sdr_streaming_send_continue(sdr_send_handle* handle, sdr_send_continue_wr* w
     const sdr_send_continue_wr& given = needed(wr, "wr");
     uint64_t offset = 0;
     MemoryRef memory = end->context->find(given.lkey, given.local_addr, given.length, &offset);
-    end->sends.add(*handle, {Hold(std::move(memory)), offset, chunk_of(given.remote_offset), given.length});
+    end->sends.add(*handle,
+                   {Hold(std::move(memory)), offset, chunk_of(given.remote_offset), given.length});
     end->act();
   });
 }
@@ -396,7 +428,8 @@ int sdr_send_poll(sdr_send_handle* handle, int* completed_flag, sdr_send_status*
     completed = 0;
     if (status != nullptr) status->flags = 0;
     End& end = *given.end;
-    if (given.outcome.load(std::memory_order_acquire) == Outcome::pending) let_time_pass(end.domain);
+    if (given.outcome.load(std::memory_order_acquire) == Outcome::pending)
+      let_time_pass(end.domain);
     const Outcome outcome = given.outcome.load(std::memory_order_acquire);
     pending = outcome == Outcome::pending;
     if (pending) return;

@@ -1,5 +1,5 @@
-// What every function of the C interface is wrapped in: no exception leaves the library, and what failed is kept as the
-// thread's last error.
+// What every function of the C interface is wrapped in: no exception leaves the library, and what
+// failed is kept as the thread's last error.
 #pragma once
 
 #include <new>
@@ -32,7 +32,8 @@ inline int error_not_retry(int result) { return result == SDR_RETRY ? SDR_ERROR 
 
 template <class T>
 T& needed(T* pointer, const char* what) {
-  if (pointer == nullptr) fail(SDR_EXT_INVALID_ARGUMENT, std::string(what) + " is NULL", "pass a valid one");
+  if (pointer == nullptr)
+    fail(SDR_EXT_INVALID_ARGUMENT, std::string(what) + " is NULL", "pass a valid one");
   return *pointer;
 }
 

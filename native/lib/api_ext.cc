@@ -19,15 +19,16 @@ sdr_ext_stats stats_of(const End& end) {
   stats.packets_received = step(SDR_STEP_PACKET) + step(SDR_STEP_CHUNK) + step(SDR_STEP_MESSAGE);
   stats.packets_duplicate = step(SDR_STEP_DUPLICATE);
   stats.packets_late = step(SDR_STEP_LATE);
-  stats.packets_bad = step(SDR_STEP_BAD_QUEUE) + step(SDR_STEP_BAD_SLOT) + step(SDR_STEP_BAD_PACKET) + step(SDR_STEP_BAD_LENGTH);
+  stats.packets_bad = step(SDR_STEP_BAD_QUEUE) + step(SDR_STEP_BAD_SLOT) +
+                      step(SDR_STEP_BAD_PACKET) + step(SDR_STEP_BAD_LENGTH);
   stats.packets_sent = counters.packets_sent;
   stats.bytes_sent = counters.bytes_sent;
   stats.wire_bytes_sent = counters.wire_bytes_sent;
   stats.control_sent = counters.control_sent;
   stats.control_received = counters.control_received;
   stats.control_dropped = counters.control_dropped + end.inbox_dropped;
-  stats.datagrams_ignored =
-      counters.malformed + counters.truncated + counters.replayed + counters.bad_checksum + end.frames_malformed;
+  stats.datagrams_ignored = counters.malformed + counters.truncated + counters.replayed +
+                            counters.bad_checksum + end.frames_malformed;
   stats.send_errors = counters.send_errors;
   stats.link_dropped = link.dropped + link.queue_dropped;
   stats.link_duplicated = link.duplicated;
@@ -38,7 +39,9 @@ sdr_ext_stats stats_of(const End& end) {
 
 void check_control(const End& end, const sdr_ext_control& control, const void* body) {
   if (control.type < kPolicyKindMin)
-    fail(SDR_EXT_INVALID_ARGUMENT, "control type " + std::to_string(control.type) + " is not a program's own", "use 64 to 255");
+    fail(SDR_EXT_INVALID_ARGUMENT,
+         "control type " + std::to_string(control.type) + " is not a program's own",
+         "use 64 to 255");
   const uint32_t most = end.attributes.packet_bytes() - kFrameHeaderBytes;
   if (control.size > most)
     fail(SDR_EXT_TOO_LARGE, "a control message of " + std::to_string(control.size) + " B",
@@ -121,7 +124,8 @@ int sdr_ext_qp_rtt_ns(sdr_qp* qp, int64_t* rtt_ns) {
 int sdr_ext_qp_peer_timeout(sdr_qp* qp, uint32_t milliseconds) {
   return guarded([&] {
     End& end = needed(qp, "qp").end;
-    require(milliseconds >= 1 && milliseconds <= kPeerTimeoutMsMax, "the peer timeout is not valid", "use 1 to 3600000 ms");
+    require(milliseconds >= 1 && milliseconds <= kPeerTimeoutMsMax, "the peer timeout is not valid",
+            "use 1 to 3600000 ms");
     const std::lock_guard lock(end.domain.mutex);
     end.set_peer_timeout(int64_t{1'000'000} * milliseconds);
     end.domain.rearm();
@@ -155,7 +159,8 @@ int sdr_ext_recv_info_get(sdr_recv_handle* handle, sdr_ext_recv_info* info) {
   return guarded([&] {
     sdr_recv_handle& given = needed(handle, "handle");
     sdr_ext_recv_info& out = needed(info, "info");
-    require(given.outcome.load(std::memory_order_acquire) != Outcome::released, "the receive handle is gone already", "");
+    require(given.outcome.load(std::memory_order_acquire) != Outcome::released,
+            "the receive handle is gone already", "");
     End& end = *given.end;
     if (!given.complete.load(std::memory_order_acquire)) let_time_pass(end.domain);
     const std::lock_guard lock(end.domain.mutex);
@@ -176,7 +181,8 @@ int sdr_ext_send_info_get(sdr_send_handle* handle, sdr_ext_send_info* info) {
   return guarded([&] {
     sdr_send_handle& given = needed(handle, "handle");
     sdr_ext_send_info& out = needed(info, "info");
-    require(given.outcome.load(std::memory_order_acquire) != Outcome::released, "the send handle is gone already", "");
+    require(given.outcome.load(std::memory_order_acquire) != Outcome::released,
+            "the send handle is gone already", "");
     End& end = *given.end;
     if (given.outcome.load() == Outcome::pending) let_time_pass(end.domain);
     const std::lock_guard lock(end.domain.mutex);
@@ -191,7 +197,9 @@ int sdr_ext_send_info_get(sdr_send_handle* handle, sdr_ext_send_info* info) {
 // ---- control messages ----
 
 int sdr_ext_control_size_max(sdr_qp* qp, uint32_t* size) {
-  return guarded([&] { needed(size, "size") = needed(qp, "qp").end.attributes.packet_bytes() - kFrameHeaderBytes; });
+  return guarded([&] {
+    needed(size, "size") = needed(qp, "qp").end.attributes.packet_bytes() - kFrameHeaderBytes;
+  });
 }
 
 int sdr_ext_control_send(sdr_qp* qp, const sdr_ext_control* control, const void* body) {
@@ -200,7 +208,8 @@ int sdr_ext_control_send(sdr_qp* qp, const sdr_ext_control* control, const void*
     const sdr_ext_control& given = needed(control, "control");
     check_control(qp->end, given, body);
     const auto* const bytes = static_cast<const uint8_t*>(body);
-    qp->end.send_control({given.type, given.message, std::vector<uint8_t>(bytes, bytes + given.size)});
+    qp->end.send_control(
+        {given.type, given.message, std::vector<uint8_t>(bytes, bytes + given.size)});
   });
 }
 
@@ -219,9 +228,12 @@ int sdr_ext_control_recv(sdr_qp* qp, sdr_ext_control* control, void* body, size_
     const Control& first = end.inbox.front();
     out = {first.type, first.message, static_cast<uint32_t>(first.body.size())};
     if (first.body.size() > capacity)
-      fail(SDR_EXT_TOO_LARGE, "the control message has " + std::to_string(first.body.size()) + " B, there is room for " +
-           std::to_string(capacity), "give sdr_ext_control_size_max bytes");
-    if (!first.body.empty()) std::memcpy(&needed(static_cast<char*>(body), "body"), first.body.data(), first.body.size());
+      fail(SDR_EXT_TOO_LARGE,
+           "the control message has " + std::to_string(first.body.size()) +
+               " B, there is room for " + std::to_string(capacity),
+           "give sdr_ext_control_size_max bytes");
+    if (!first.body.empty())
+      std::memcpy(&needed(static_cast<char*>(body), "body"), first.body.data(), first.body.size());
     end.inbox.pop_front();
   });
   return result == SDR_SUCCESS && empty ? SDR_RETRY : error_not_retry(result);

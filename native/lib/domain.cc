@@ -14,7 +14,8 @@ namespace sdr::lib {
 namespace {
 
 constexpr size_t kEventsPerDrain = 64;
-constexpr int64_t kSleepNsMax = 1'000'000'000;  // a thread without timers looks once a second: it costs nothing
+constexpr int64_t kSleepNsMax =
+    1'000'000'000;  // a thread without timers looks once a second: it costs nothing
 
 }  // namespace
 
@@ -26,12 +27,18 @@ bool Domain::deliver(const Event& event, int64_t now_ns) {
   if (found == ends_.end()) return false;
   End& end = *found->second;
   switch (static_cast<EventType>(event.type)) {
-    case EventType::injected: end.handle_injected(event.value); break;
-    case EventType::progress: end.handle_progress(event.message, event.value == 1, now_ns); break;
+    case EventType::injected:
+      end.handle_injected(event.value);
+      break;
+    case EventType::progress:
+      end.handle_progress(event.message, event.value == 1, now_ns);
+      break;
     case EventType::control:
       end.handle_control(control_.data() + static_cast<size_t>(event.extra), event.value, now_ns);
       break;
-    case EventType::error: end.handle_transport_error(static_cast<int>(event.value)); break;
+    case EventType::error:
+      end.handle_transport_error(static_cast<int>(event.value));
+      break;
   }
   return true;
 }
@@ -71,7 +78,9 @@ RealDomain::~RealDomain() {
     if (fd >= 0) close(fd);
 }
 
-void RealDomain::start() { thread_ = std::thread([this] { run(); }); }
+void RealDomain::start() {
+  thread_ = std::thread([this] { run(); });
+}
 
 void RealDomain::stop() {
   if (!thread_.joinable()) return;
@@ -95,7 +104,8 @@ void RealDomain::run() {
   int64_t sleep_ns = 0;
   std::unique_lock waking(wake_mutex_);
   while (!stopping_) {
-    wake_condition_.wait_for(waking, std::chrono::nanoseconds(sleep_ns), [this] { return woken_ || stopping_; });
+    wake_condition_.wait_for(waking, std::chrono::nanoseconds(sleep_ns),
+                             [this] { return woken_ || stopping_; });
     woken_ = false;
     waking.unlock();
     {
@@ -133,7 +143,8 @@ bool RealDomain::wait(std::unique_lock<std::mutex>& lock, int64_t timeout_ns) {
 
 int RealDomain::event_fd() {
   if (pipe_[0] >= 0) return pipe_[0];
-  if (pipe(pipe_) != 0) fail(SDR_EXT_ENVIRONMENT, "no pipe could be opened", "raise the limit of open files");
+  if (pipe(pipe_) != 0)
+    fail(SDR_EXT_ENVIRONMENT, "no pipe could be opened", "raise the limit of open files");
   for (const int fd : pipe_) {
     fcntl(fd, F_SETFL, O_NONBLOCK);
     fcntl(fd, F_SETFD, FD_CLOEXEC);

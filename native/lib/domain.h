@@ -1,5 +1,6 @@
-// What queue pairs share that share a clock: one transport, one lock, and the turns in which its events and their
-// timers reach them. A device has a domain of its own; emulated devices of one name have one together.
+// What queue pairs share that share a clock: one transport, one lock, and the turns in which its
+// events and their timers reach them. A device has a domain of its own; emulated devices of one
+// name have one together.
 #pragma once
 
 #include <atomic>
@@ -44,21 +45,26 @@ class Domain {
   const DeviceLimits& limits() const { return limits_; }
 
   virtual int64_t now_ns() = 0;
-  // These throw Failure. `info` is the transport's part of a queue pair's info, as JSON; `peer` is the other end's.
+  // These throw Failure. `info` is the transport's part of a queue pair's info, as JSON; `peer` is
+  // the other end's.
   virtual QueuePair* create_qp(const QpConfig& config) = 0;
   virtual std::string info(const QueuePair& qp) = 0;
   virtual void connect(QueuePair& qp, const Json& peer, const LinkConfig& link, uint64_t seed) = 0;
   virtual void destroy_qp(QueuePair& qp) = 0;
-  // False: nothing can come from the peer yet, so that its silence means nothing. Where time is virtual it would fly while
-  // the peer's thread has not come to run.
+  // False: nothing can come from the peer yet, so that its silence means nothing. Where time is
+  // virtual it would fly while the peer's thread has not come to run.
   virtual bool has_peer(const QueuePair&) const { return true; }
+
+  // Why the transport failed a queue pair, where it knows more than the error's number.
+  virtual std::string failure(const QueuePair&) const { return {}; }
 
   // A timer may be due earlier than it was.
   virtual void rearm() = 0;
-  // A caller waits for something: where time is virtual, what comes next happens, until limit_ns at most. False: nothing
-  // is left to happen.
+  // A caller waits for something: where time is virtual, what comes next happens, until limit_ns at
+  // most. False: nothing is left to happen.
   virtual bool step(int64_t limit_ns) = 0;
-  // Until something has changed since the last call, or the time has passed; `lock` holds the mutex. See sdr_ext_wait.
+  // Until something has changed since the last call, or the time has passed; `lock` holds the
+  // mutex. See sdr_ext_wait.
   virtual bool wait(std::unique_lock<std::mutex>& lock, int64_t timeout_ns) = 0;
   virtual int event_fd() = 0;
 

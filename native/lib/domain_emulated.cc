@@ -1,5 +1,5 @@
-// Emulated devices: "emu:NAME". Contexts of one name share a world in virtual time, which moves on in calls that poll;
-// with one thread a program's run is the same each time.
+// Emulated devices: "emu:NAME". Contexts of one name share a world in virtual time, which moves on
+// in calls that poll; with one thread a program's run is the same each time.
 #include <map>
 #include <utility>
 
@@ -15,7 +15,8 @@ constexpr size_t kNameBytesMax = 64;
 
 class EmulatedDomain final : public Domain {
  public:
-  EmulatedDomain(std::string name, uint64_t seed) : name_(std::move(name)), world_(seed, kProgressIntervalNs) {
+  EmulatedDomain(std::string name, uint64_t seed)
+      : name_(std::move(name)), world_(seed, kProgressIntervalNs) {
     limits_ = {.name = "emu", .is_virtual = true};
   }
 
@@ -26,13 +27,15 @@ class EmulatedDomain final : public Domain {
     QueuePair* qp = world_.create_qp(config, &status);
     if (qp == nullptr)
       fail(status == SDR_NO_MEMORY ? SDR_EXT_ENVIRONMENT : SDR_EXT_INVALID_ARGUMENT,
-           "the queue pair was refused (status " + std::to_string(status) + ")", "use fewer or smaller messages");
+           "the queue pair was refused (status " + std::to_string(status) + ")",
+           "use fewer or smaller messages");
     qps_[qp->id()].qp = qp;
     return qp;
   }
 
   std::string info(const QueuePair& qp) override {
-    return R"({"transport":"emulated","world":)" + json_string("lib:" + name_) + R"(,"qp":)" + std::to_string(qp.id()) + "}";
+    return R"({"transport":"emulated","world":)" + json_string("lib:" + name_) + R"(,"qp":)" +
+           std::to_string(qp.id()) + "}";
   }
 
   // The second of the two connects both.
@@ -40,8 +43,10 @@ class EmulatedDomain final : public Domain {
     const Json *world = peer.find("world"), *number = peer.find("qp");
     const auto id = number != nullptr ? number->whole(0, UINT32_MAX) : std::nullopt;
     const auto found = id ? qps_.find(static_cast<uint32_t>(*id)) : qps_.end();
-    if (world == nullptr || world->string != "lib:" + name_ || found == qps_.end() || found->second.qp == &qp)
-      fail(SDR_EXT_PEER_INCOMPATIBLE, "the peer's info is not of another queue pair on emu:" + name_,
+    if (world == nullptr || world->string != "lib:" + name_ || found == qps_.end() ||
+        found->second.qp == &qp)
+      fail(SDR_EXT_PEER_INCOMPATIBLE,
+           "the peer's info is not of another queue pair on emu:" + name_,
            "connect queue pairs of one emulated device, in one process");
     Emulated &self = qps_.at(qp.id()), &other = found->second;
     self.link = world_.add_link(link);
@@ -81,7 +86,8 @@ class EmulatedDomain final : public Domain {
   }
 
   int event_fd() override {
-    fail(SDR_EXT_UNSUPPORTED, "an emulated device has no descriptor: its time moves in calls", "use sdr_ext_wait");
+    fail(SDR_EXT_UNSUPPORTED, "an emulated device has no descriptor: its time moves in calls",
+         "use sdr_ext_wait");
   }
 
  private:

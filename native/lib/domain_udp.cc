@@ -19,21 +19,27 @@ Failure opening_failed(const UdpError& error, const UdpOptions& options) {
   const std::string where = options.address + " port " + std::to_string(options.port);
   switch (error.number) {
     case EADDRINUSE:
-      return Failure(make_error(SDR_EXT_ADDRESS_IN_USE, where + " is in use", "choose another port, or none"));
+      return Failure(
+          make_error(SDR_EXT_ADDRESS_IN_USE, where + " is in use", "choose another port, or none"));
     case EADDRNOTAVAIL:
-      return Failure(make_error(SDR_EXT_INVALID_ARGUMENT, options.address + " is not an address of this machine",
+      return Failure(make_error(SDR_EXT_INVALID_ARGUMENT,
+                                options.address + " is not an address of this machine",
                                 "use one of its own addresses"));
     case EACCES:
-      return Failure(make_error(SDR_EXT_ACCESS_DENIED, where + " may not be opened", "use a port above 1023"));
+      return Failure(
+          make_error(SDR_EXT_ACCESS_DENIED, where + " may not be opened", "use a port above 1023"));
     case EINVAL:
       if (error.call == "address")
-        return Failure(make_error(SDR_EXT_INVALID_ARGUMENT, "address \"" + options.address + "\" is not numeric",
+        return Failure(make_error(SDR_EXT_INVALID_ARGUMENT,
+                                  "address \"" + options.address + "\" is not numeric",
                                   "use an IPv4 or IPv6 address such as 127.0.0.1 or ::1"));
       break;
-    default: break;
+    default:
+      break;
   }
-  return Failure(make_error(SDR_EXT_ENVIRONMENT, error.call + " failed for " + where + ": " + std::strerror(error.number),
-                            "check the machine's network and limits"));
+  return Failure(make_error(
+      SDR_EXT_ENVIRONMENT, error.call + " failed for " + where + ": " + std::strerror(error.number),
+      "check the machine's network and limits"));
 }
 
 // ADDRESS, ADDRESS:PORT, [ADDRESS], [ADDRESS]:PORT; an IPv6 address with a port needs its brackets.
@@ -43,9 +49,12 @@ void read_name(const std::string& rest, UdpOptions& options) {
     const size_t end = std::min(rest.find(']'), rest.size());
     options.address = rest.substr(1, end - 1);
     port = end < rest.size() ? rest.substr(end + 1) : "?";
-    if (port.starts_with(':')) port.erase(0, 1);
-    else if (!port.empty()) port = "?";
-  } else if (const size_t colon = rest.find(':'); colon != std::string::npos && colon == rest.rfind(':')) {
+    if (port.starts_with(':'))
+      port.erase(0, 1);
+    else if (!port.empty())
+      port = "?";
+  } else if (const size_t colon = rest.find(':');
+             colon != std::string::npos && colon == rest.rfind(':')) {
     options.address = rest.substr(0, colon);
     port = rest.substr(colon + 1);
   } else if (!rest.empty()) {
@@ -55,7 +64,8 @@ void read_name(const std::string& rest, UdpOptions& options) {
   const char* const end = port.data() + port.size();
   const auto [at, problem] = std::from_chars(port.data(), end, options.port);
   if (problem != std::errc() || at != end)
-    fail(SDR_EXT_INVALID_ARGUMENT, "device \"udp:" + rest + "\" has no valid port", "use udp:ADDRESS:PORT with 0 to 65535");
+    fail(SDR_EXT_INVALID_ARGUMENT, "device \"udp:" + rest + "\" has no valid port",
+         "use udp:ADDRESS:PORT with 0 to 65535");
 }
 
 uint64_t random_key() {
@@ -70,7 +80,8 @@ class UdpDomain final : public RealDomain {
     udp.channels = options.channels;
     read_name(rest, udp);
     UdpError error;
-    context_ = UdpContext::create(udp, [this] { wake(); }, &error);
+    context_ = UdpContext::create(
+        udp, [this] { wake(); }, &error);
     if (!context_) throw opening_failed(error, udp);
     const UdpCapabilities& can = context_->capabilities();
     limits_ = {.name = "udp",
@@ -91,7 +102,8 @@ class UdpDomain final : public RealDomain {
     QueuePair* qp = context_->create_qp(config, key, &status);
     if (qp == nullptr)
       fail(status == SDR_NO_MEMORY ? SDR_EXT_ENVIRONMENT : SDR_EXT_INVALID_ARGUMENT,
-           "the queue pair was refused (status " + std::to_string(status) + ")", "use fewer or smaller messages");
+           "the queue pair was refused (status " + std::to_string(status) + ")",
+           "use fewer or smaller messages");
     keys_[qp->id()] = key;
     return qp;
   }
@@ -100,7 +112,8 @@ class UdpDomain final : public RealDomain {
     std::string text = R"({"transport":"udp","addresses":[)";
     const char* separator = "";
     for (const UdpAddress& one : context_->addresses()) {
-      text += separator + (R"({"address":)" + json_string(one.address)) + R"(,"port":)" + std::to_string(one.port) + "}";
+      text += separator + (R"({"address":)" + json_string(one.address)) + R"(,"port":)" +
+              std::to_string(one.port) + "}";
       separator = ",";
     }
     char key[20];
@@ -110,7 +123,8 @@ class UdpDomain final : public RealDomain {
 
   void connect(QueuePair& qp, const Json& peer, const LinkConfig& link, uint64_t seed) override {
     const auto bad = [](const std::string& what) {
-      fail(SDR_EXT_PEER_INCOMPATIBLE, "the peer's info " + what, "pass what the peer's sdr_qp_info_get gave, unchanged");
+      fail(SDR_EXT_PEER_INCOMPATIBLE, "the peer's info " + what,
+           "pass what the peer's sdr_qp_info_get gave, unchanged");
     };
     const Json* transport = peer.find("transport");
     if (transport == nullptr || transport->string != "udp") bad("is not of a UDP device");
@@ -124,7 +138,8 @@ class UdpDomain final : public RealDomain {
     const std::vector<UdpAddress> addresses = read_addresses(peer, bad);
     const size_t channels = context_->addresses().size();
     if (addresses.size() != channels)
-      bad("has " + std::to_string(addresses.size()) + " channels, this end has " + std::to_string(channels));
+      bad("has " + std::to_string(addresses.size()) + " channels, this end has " +
+          std::to_string(channels));
     if (context_->connect(qp.id(), addresses, send_key, link, seed) != SDR_OK)
       bad("has addresses of another family (" + addresses[0].address + ")");
   }
@@ -145,7 +160,8 @@ class UdpDomain final : public RealDomain {
     for (const Json& one : list->items) {
       const Json *address = one.find("address"), *port = one.find("port");
       const auto number = port != nullptr ? port->whole(1, 65535) : std::nullopt;
-      if (address == nullptr || address->string.size() > kAddressBytesMax || !number) bad("has no valid addresses");
+      if (address == nullptr || address->string.size() > kAddressBytesMax || !number)
+        bad("has no valid addresses");
       addresses.push_back({address->string, static_cast<uint16_t>(*number)});
     }
     return addresses;

@@ -11,9 +11,11 @@ namespace {
 
 constexpr int kInfoVersion = 1;
 constexpr int64_t kRepeatNsMin = 10'000'000, kRepeatNsMinVirtual = 100'000;
-constexpr int64_t kCloseLingerNsMin = 2'000'000;  // from the first CLOSE on, for all of them to leave
-constexpr int kCloseCopies = 3;                   // nobody answers the connection's CLOSE
-constexpr int kCloseLooksMax = 50;                // after the last, whether the transport has taken it to the path
+constexpr int64_t kCloseLingerNsMin =
+    2'000'000;                   // from the first CLOSE on, for all of them to leave
+constexpr int kCloseCopies = 3;  // nobody answers the connection's CLOSE
+constexpr int kCloseLooksMax =
+    50;  // after the last, whether the transport has taken it to the path
 constexpr size_t kInboxMax = 1024;
 constexpr uint64_t kBytesMax = uint64_t{1} << 53;
 
@@ -45,14 +47,15 @@ void check_agreed(const Json& info, const Attributes& own) {
     const auto value = theirs != nullptr ? theirs->whole(0, kBytesMax) : std::nullopt;
     if (!value || *value != static_cast<double>(one.value))
       incompatible(std::string("the peer has ") + one.name + " " +
-                   (value ? std::to_string(static_cast<uint64_t>(*value)) : "unknown") + ", this end " +
-                   std::to_string(one.value));
+                   (value ? std::to_string(static_cast<uint64_t>(*value)) : "unknown") +
+                   ", this end " + std::to_string(one.value));
   }
   const Json* split = info.find("split");
   std::string theirs = "[";
   if (split != nullptr)
     for (const Json& bits : split->items)
-      theirs += (theirs.size() > 1 ? "," : "") + std::to_string(static_cast<int>(bits.whole(0, 32).value_or(-1)));
+      theirs += (theirs.size() > 1 ? "," : "") +
+                std::to_string(static_cast<int>(bits.whole(0, 32).value_or(-1)));
   theirs += "]";
   if (theirs != split_text(own.geometry.split))
     incompatible("the peer has split " + theirs + ", this end " + split_text(own.geometry.split));
@@ -72,11 +75,14 @@ Error closed_here() { return make_error(SDR_EXT_CLOSED, "the queue pair was dest
 
 Error peer_gave_up(const Frame& close) {
   const Code code = code_of(close.reason);
-  return make_error(code, "the peer gave up message " + std::to_string(close.message) + " (" + code_name(code) + ")",
-                    "see the peer's own error");
+  return make_error(
+      code,
+      "the peer gave up message " + std::to_string(close.message) + " (" + code_name(code) + ")",
+      "see the peer's own error");
 }
 
-End::End(Domain& on, const Attributes& with, const LinkConfig& link, uint64_t seed, int64_t peer_timeout_ns)
+End::End(Domain& on, const Attributes& with, const LinkConfig& link, uint64_t seed,
+         int64_t peer_timeout_ns)
     : domain(on),
       attributes(with),
       native(on.create_qp(to_config(with))),
@@ -107,14 +113,17 @@ std::string End::info() const {
 
 void End::connect(const char* info, size_t size) {
   check_not_failed();
-  require(state_ == State::created, "the queue pair is connected already", "make a new one for another peer");
+  require(state_ == State::created, "the queue pair is connected already",
+          "make a new one for another peer");
   const auto read = read_json(info, std::min(size, kInfoBytes), nullptr);
   const Json* version = read ? read->find("sdr") : nullptr;
   const Json* transport = read ? read->find("transport") : nullptr;
   if (version == nullptr || transport == nullptr)
-    fail(SDR_EXT_PEER_INCOMPATIBLE, "the peer's info is not readable", "pass what the peer's sdr_qp_info_get gave");
+    fail(SDR_EXT_PEER_INCOMPATIBLE, "the peer's info is not readable",
+         "pass what the peer's sdr_qp_info_get gave");
   if (version->number != kInfoVersion)
-    fail(SDR_EXT_PEER_INCOMPATIBLE, "the peer's info is of another version", "use the same release at both ends");
+    fail(SDR_EXT_PEER_INCOMPATIBLE, "the peer's info is of another version",
+         "use the same release at both ends");
   check_agreed(*read, attributes);
   domain.connect(*native, *transport, link_, seed_);
   state_ = State::connecting;
@@ -129,7 +138,8 @@ void End::ping(int64_t now_ns) {
   writer.write(ping_frame(FrameKind::ping, static_cast<uint64_t>(now_ns), 0));
   if (watch_.is_connected()) return;
   writer.flush();  // the small one in a datagram of its own; the full one proves the path's MTU
-  writer.write(ping_frame(FrameKind::ping, static_cast<uint64_t>(now_ns), attributes.packet_bytes() - kPingFixedBytes));
+  writer.write(ping_frame(FrameKind::ping, static_cast<uint64_t>(now_ns),
+                          attributes.packet_bytes() - kPingFixedBytes));
 }
 
 void End::set_link(const LinkConfig& link) {
@@ -160,7 +170,9 @@ void End::handle_progress(uint32_t message, bool complete, int64_t now_ns) {
 }
 
 void End::handle_transport_error(int number) {
-  fail_with(make_error(SDR_EXT_ENVIRONMENT, std::string("the transport failed: ") + std::strerror(number),
+  const std::string why = domain.failure(*native);
+  fail_with(make_error(SDR_EXT_ENVIRONMENT,
+                       "the transport failed: " + (why.empty() ? std::strerror(number) : why),
                        "check the machine's network"));
 }
 
@@ -177,12 +189,16 @@ void End::handle_control(const uint8_t* bytes, size_t size, int64_t now_ns) {
 
 void End::handle_frame(Frame& frame, int64_t now_ns) {
   if (frame.kind >= kPolicyKindMin) {
-    if (inbox.size() < kInboxMax) inbox.push_back({frame.kind, frame.message, std::move(frame.body)});
-    else inbox_dropped++;
+    if (inbox.size() < kInboxMax)
+      inbox.push_back({frame.kind, frame.message, std::move(frame.body)});
+    else
+      inbox_dropped++;
     return;
   }
   switch (static_cast<FrameKind>(frame.kind)) {
-    case FrameKind::ping: writer.write(ping_frame(FrameKind::pong, frame.value, frame.padding)); break;
+    case FrameKind::ping:
+      writer.write(ping_frame(FrameKind::pong, frame.value, frame.padding));
+      break;
     case FrameKind::pong: {
       const int64_t rtt_ns = now_ns - static_cast<int64_t>(frame.value);
       if (rtt_ns < 0 || rtt_ns > kRttMaxNs) break;
@@ -191,16 +207,27 @@ void End::handle_frame(Frame& frame, int64_t now_ns) {
       if (state_ == State::connecting && watch_.is_connected()) state_ = State::connected;
       break;
     }
-    case FrameKind::cts: sends.handle_cts(frame, now_ns); break;
-    case FrameKind::start: receives.handle_start(frame, now_ns); break;
-    case FrameKind::done: receives.handle_done(frame.message); break;
-    case FrameKind::close:
-      if (frame.scope == Scope::receive) sends.handle_close(frame.message, peer_gave_up(frame));
-      else if (frame.scope == Scope::send) receives.handle_close(frame.message, peer_gave_up(frame));
-      else if (state_ == State::closing) shut();
-      else fail_with(make_error(SDR_EXT_PEER_CLOSED, "the peer closed the connection", ""));
+    case FrameKind::cts:
+      sends.handle_cts(frame, now_ns);
       break;
-    default: break;  // ACK and NACK are policies', and there is none here
+    case FrameKind::start:
+      receives.handle_start(frame, now_ns);
+      break;
+    case FrameKind::done:
+      receives.handle_done(frame.message);
+      break;
+    case FrameKind::close:
+      if (frame.scope == Scope::receive)
+        sends.handle_close(frame.message, peer_gave_up(frame));
+      else if (frame.scope == Scope::send)
+        receives.handle_close(frame.message, peer_gave_up(frame));
+      else if (state_ == State::closing)
+        shut();
+      else
+        fail_with(make_error(SDR_EXT_PEER_CLOSED, "the peer closed the connection", ""));
+      break;
+    default:
+      break;  // ACK and NACK are policies', and there is none here
   }
 }
 
@@ -219,12 +246,15 @@ bool End::handle_timeout(int64_t now_ns) {
 Error End::unreachable() const {
   const std::string bytes = std::to_string(attributes.packet_bytes());
   if (!watch_.is_connected() && watch_.has_small_pong())
-    return make_error(SDR_EXT_PEER_UNREACHABLE, "packets of " + bytes + " B do not get through, small ones do",
+    return make_error(SDR_EXT_PEER_UNREACHABLE,
+                      "packets of " + bytes + " B do not get through, small ones do",
                       "use a smaller mtu: the path's is lower");
-  return make_error(SDR_EXT_PEER_UNREACHABLE,
-                    "nothing was heard from the peer for " + std::to_string(watch_.timeout_ns / 1'000'000) + " ms",
-                    "check that it runs, has this end's info, and that the path lets packets through; or raise "
-                    "sdr_ext_qp_peer_timeout");
+  return make_error(
+      SDR_EXT_PEER_UNREACHABLE,
+      "nothing was heard from the peer for " + std::to_string(watch_.timeout_ns / 1'000'000) +
+          " ms",
+      "check that it runs, has this end's info, and that the path lets packets through; or raise "
+      "sdr_ext_qp_peer_timeout");
 }
 
 // The peer owes something: its silence counts.
@@ -267,9 +297,11 @@ void End::send_control(Control control) {
   frame.message = control.message;
   frame.body = std::move(control.body);
   writer.flush();
-  if (!writer.write(std::move(frame))) fail(SDR_EXT_TOO_LARGE, "the control message is larger than a packet", "");
+  if (!writer.write(std::move(frame)))
+    fail(SDR_EXT_TOO_LARGE, "the control message is larger than a packet", "");
   const sdr_status status = writer.flush();
-  if (status == SDR_BUSY) fail(SDR_EXT_BUSY, "the transport has no room for control messages now", "try again");
+  if (status == SDR_BUSY)
+    fail(SDR_EXT_BUSY, "the transport has no room for control messages now", "try again");
   if (status != SDR_OK)
     fail(SDR_EXT_INVALID_ARGUMENT, "the control message was refused", "connect both ends first");
 }

@@ -1,6 +1,6 @@
-// One end of a connection: it connects, watches that the peer is there, tells frames of its two directions apart, and
-// closes in good order. What src/sdk/queue-pair.ts does, and it speaks the same protocol. All of it under the domain's
-// mutex.
+// One end of a connection: it connects, watches that the peer is there, tells frames of its two
+// directions apart, and closes in good order. What src/sdk/queue-pair.ts does, and it speaks the
+// same protocol. All of it under the domain's mutex.
 #pragma once
 
 #include <condition_variable>
@@ -29,7 +29,8 @@ class End {
   static constexpr uint32_t kWorkRequestsMax = 4096;
 
   // Throws Failure.
-  End(Domain& domain, const Attributes& attributes, const LinkConfig& link, uint64_t seed, int64_t peer_timeout_ns);
+  End(Domain& domain, const Attributes& attributes, const LinkConfig& link, uint64_t seed,
+      int64_t peer_timeout_ns);
   ~End();
   End(const End&) = delete;
   End& operator=(const End&) = delete;

@@ -5,11 +5,26 @@
 namespace sdr::lib {
 namespace {
 
-constexpr const char* kNames[] = {
-    "NONE",           "INVALID_ARGUMENT", "BUSY",           "TOO_LARGE",          "CLOSED",
-    "ABORTED",        "DEADLINE_EXCEEDED", "PEER_UNREACHABLE", "PEER_INCOMPATIBLE", "PEER_CLOSED",
-    "ACCESS_DENIED",  "ADDRESS_IN_USE",   "UNRECOVERABLE_LOSS", "INTEGRITY",       "FILE",
-    "NO_SPACE",       "UNSUPPORTED",      "ENVIRONMENT",    "NOT_FOUND",          "DEADLOCK"};
+constexpr const char* kNames[] = {"NONE",
+                                  "INVALID_ARGUMENT",
+                                  "BUSY",
+                                  "TOO_LARGE",
+                                  "CLOSED",
+                                  "ABORTED",
+                                  "DEADLINE_EXCEEDED",
+                                  "PEER_UNREACHABLE",
+                                  "PEER_INCOMPATIBLE",
+                                  "PEER_CLOSED",
+                                  "ACCESS_DENIED",
+                                  "ADDRESS_IN_USE",
+                                  "UNRECOVERABLE_LOSS",
+                                  "INTEGRITY",
+                                  "FILE",
+                                  "NO_SPACE",
+                                  "UNSUPPORTED",
+                                  "ENVIRONMENT",
+                                  "NOT_FOUND",
+                                  "DEADLOCK"};
 static_assert(std::size(kNames) == SDR_EXT_DEADLOCK + 1);
 
 thread_local Error t_last;

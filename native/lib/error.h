@@ -1,5 +1,5 @@
-// Failures of the C library: the error of a thread's last failing call. Inside, a failure is an exception; none leaves
-// the library (api.h).
+// Failures of the C library: the error of a thread's last failing call. Inside, a failure is an
+// exception; none leaves the library (api.h).
 #pragma once
 
 #include <exception>

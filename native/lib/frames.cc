@@ -31,15 +31,21 @@ FrameKind kind_of(const Frame& frame) {
 
 size_t frame_bytes(const Frame& frame) {
   switch (kind_of(frame)) {
-    case FrameKind::cts: return name_end(kCtsNameAt, frame.policy.size()) + frame.body.size();
-    case FrameKind::start: return name_end(kStartNameAt, frame.policy.size());
+    case FrameKind::cts:
+      return name_end(kCtsNameAt, frame.policy.size()) + frame.body.size();
+    case FrameKind::start:
+      return name_end(kStartNameAt, frame.policy.size());
     case FrameKind::ack:
     case FrameKind::nack:
-    case FrameKind::policy: return kFrameHeaderBytes + frame.body.size();
-    case FrameKind::done: return kFrameHeaderBytes;
+    case FrameKind::policy:
+      return kFrameHeaderBytes + frame.body.size();
+    case FrameKind::done:
+      return kFrameHeaderBytes;
     case FrameKind::ping:
-    case FrameKind::pong: return kPingFixedBytes + frame.padding;
-    case FrameKind::close: return kCloseBytes;
+    case FrameKind::pong:
+      return kPingFixedBytes + frame.padding;
+    case FrameKind::close:
+      return kCloseBytes;
   }
   return 0;
 }
@@ -116,15 +122,23 @@ bool decode_body(const uint8_t* at, size_t size, Frame& frame) {
     return true;
   };
   switch (kind_of(frame)) {
-    case FrameKind::cts: return decode_cts(at, size, frame);
-    case FrameKind::start: return decode_start(at, size, frame);
-    case FrameKind::ack: return check_ack(at, size) && keep_body();
-    case FrameKind::nack: return check_nack(at, size) && keep_body();
-    case FrameKind::done: return size == kFrameHeaderBytes;
+    case FrameKind::cts:
+      return decode_cts(at, size, frame);
+    case FrameKind::start:
+      return decode_start(at, size, frame);
+    case FrameKind::ack:
+      return check_ack(at, size) && keep_body();
+    case FrameKind::nack:
+      return check_nack(at, size) && keep_body();
+    case FrameKind::done:
+      return size == kFrameHeaderBytes;
     case FrameKind::ping:
-    case FrameKind::pong: return decode_ping(at, size, frame);
-    case FrameKind::close: return decode_close(at, size, frame);
-    case FrameKind::policy: return keep_body();
+    case FrameKind::pong:
+      return decode_ping(at, size, frame);
+    case FrameKind::close:
+      return decode_close(at, size, frame);
+    case FrameKind::policy:
+      return keep_body();
   }
   return false;
 }
@@ -133,7 +147,8 @@ bool decode_body(const uint8_t* at, size_t size, Frame& frame) {
 
 size_t encode_frame(const Frame& frame, uint8_t* out, size_t capacity) {
   const size_t size = frame_bytes(frame);
-  if (size == 0 || size > std::min(capacity, kFrameBytesMax) || frame.policy.size() > kNameBytesMax) return 0;
+  if (size == 0 || size > std::min(capacity, kFrameBytesMax) || frame.policy.size() > kNameBytesMax)
+    return 0;
   std::memset(out, 0, size);
   const FrameKind kind = kind_of(frame);
   out[0] = kVersion;

@@ -1,5 +1,6 @@
-// Control frames: fields, bytes and back. The layout is described in src/reliability/frames.ts, whose golden vectors
-// (test/vectors/frames.json) this codec is tested with. Decoding trusts nothing.
+// Control frames: fields, bytes and back. The layout is described in src/reliability/frames.ts,
+// whose golden vectors (test/vectors/frames.json) this codec is tested with. Decoding trusts
+// nothing.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,14 @@
 namespace sdr::lib {
 
 enum class FrameKind : uint8_t {
-  cts = 1, start = 2, ack = 3, nack = 4, done = 5, ping = 6, pong = 7, close = 8,
+  cts = 1,
+  start = 2,
+  ack = 3,
+  nack = 4,
+  done = 5,
+  ping = 6,
+  pong = 7,
+  close = 8,
   policy = 64,  // and above: a program's own
 };
 enum class Scope : uint8_t { connection = 0, send = 1, receive = 2 };
@@ -26,11 +34,12 @@ struct Frame {
   uint64_t value = 0;  // cts: most bytes; start: bytes; ping, pong: time in ns
   bool has_immediate = false;
   uint32_t immediate = 0;
-  std::string policy;         // of cts and start
-  uint32_t padding = 0;       // of ping and pong
+  std::string policy;    // of cts and start
+  uint32_t padding = 0;  // of ping and pong
   Scope scope = Scope::connection;
-  uint16_t reason = 0;        // of close
-  std::vector<uint8_t> body;  // cts: the grant; ack, nack: all behind the header; policy frames: the payload
+  uint16_t reason = 0;  // of close
+  std::vector<uint8_t>
+      body;  // cts: the grant; ack, nack: all behind the header; policy frames: the payload
 };
 
 // Bytes written to `out`; 0 when they do not fit `capacity`.

@@ -1,5 +1,5 @@
-// Messages given up at this end, until the peer confirms that it knows: their CLOSE is repeated, as any control frame
-// may be lost.
+// Messages given up at this end, until the peer confirms that it knows: their CLOSE is repeated, as
+// any control frame may be lost.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,9 @@ class Goodbyes {
   static constexpr size_t kMost = 1024;  // with so many unconfirmed, nothing new is posted
 
   explicit Goodbyes(Scope scope) : scope_(scope) {}
-  void add(uint32_t message, unsigned reason, int64_t now_ns) { waiting_[message] = {reason, 0, now_ns}; }
+  void add(uint32_t message, unsigned reason, int64_t now_ns) {
+    waiting_[message] = {reason, 0, now_ns};
+  }
   void confirm(uint32_t message) { waiting_.erase(message); }
   void clear() { waiting_.clear(); }
   bool empty() const { return waiting_.empty(); }

@@ -1,6 +1,6 @@
-// What a program holds of a message: send and receive handles, and registered memory. They belong to their queue pair
-// (memory to its context) and are reused; fields are guarded by the domain's mutex but for the atomics, which polling
-// programs read without it.
+// What a program holds of a message: send and receive handles, and registered memory. They belong
+// to their queue pair (memory to its context) and are reused; fields are guarded by the domain's
+// mutex but for the atomics, which polling programs read without it.
 #pragma once
 
 #include <atomic>
@@ -72,7 +72,7 @@ struct sdr_send_handle {
   uint64_t bytes = 0;
   bool has_immediate = false;
   uint32_t immediate = 0;
-  bool ending = false;  // nothing follows
+  bool ending = false;                  // nothing follows
   std::deque<sdr::lib::Range> pending;  // not given to the transport yet
   uint32_t outstanding = 0;             // given to it and not injected yet
   int starts_left = -1;                 // further copies of START; -1 before the first

@@ -18,13 +18,24 @@ class Reader {
     if (depth > kDepthMax) return false;
     skip_space();
     switch (peek()) {
-      case '{': return object(out, depth);
-      case '[': return array(out, depth);
-      case '"': out.kind = Json::Kind::string; return string(out.string);
-      case 't': out.kind = Json::Kind::boolean; out.number = 1; return word("true");
-      case 'f': out.kind = Json::Kind::boolean; return word("false");
-      case 'n': return word("null");
-      default: return number(out);
+      case '{':
+        return object(out, depth);
+      case '[':
+        return array(out, depth);
+      case '"':
+        out.kind = Json::Kind::string;
+        return string(out.string);
+      case 't':
+        out.kind = Json::Kind::boolean;
+        out.number = 1;
+        return word("true");
+      case 'f':
+        out.kind = Json::Kind::boolean;
+        return word("false");
+      case 'n':
+        return word("null");
+      default:
+        return number(out);
     }
   }
 
@@ -111,7 +122,8 @@ const Json* Json::find(const char* name) const {
 }
 
 std::optional<double> Json::whole(double least, double most) const {
-  const bool good = kind == Kind::number && number == std::floor(number) && number >= least && number <= most;
+  const bool good =
+      kind == Kind::number && number == std::floor(number) && number >= least && number <= most;
   return good ? std::optional(number) : std::nullopt;
 }
 

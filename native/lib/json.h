@@ -1,4 +1,5 @@
-// A reader of small JSON texts from outside: strict, bounded in depth, and it says where the text ended.
+// A reader of small JSON texts from outside: strict, bounded in depth, and it says where the text
+// ended.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +24,8 @@ struct Json {
   std::optional<double> whole(double least, double most) const;
 };
 
-// The value at the beginning of `text`, and in `end` where it ended; nothing when it is none. A NUL ends the text.
+// The value at the beginning of `text`, and in `end` where it ended; nothing when it is none. A NUL
+// ends the text.
 std::optional<Json> read_json(const char* text, size_t size, size_t* end);
 
 // `text` as a JSON string, with its quotes.

@@ -15,16 +15,19 @@
 namespace sdr::lib {
 namespace {
 
-constexpr const char* kTerms[] = {"rate", "delay", "loss", "duplicate", "corrupt", "reorder", "limit", "drop"};
-constexpr const char* kKinds[] = {"data", "cts", "start", "ack", "nack", "done", "ping", "pong", "close", "other"};
+constexpr const char* kTerms[] = {"rate",    "delay",   "loss",  "duplicate",
+                                  "corrupt", "reorder", "limit", "drop"};
+constexpr const char* kKinds[] = {"data", "cts",  "start", "ack",   "nack",
+                                  "done", "ping", "pong",  "close", "other"};
 static_assert(std::size(kKinds) == kPacketKinds);
 
 struct Unit {
   const char* name;
   double factor;
 };
-constexpr Unit kRates[] = {{"", 1}, {"bit", 1}, {"kbit", 1e3}, {"mbit", 1e6}, {"gbit", 1e9}, {"tbit", 1e12},
-                           {"bps", 8}, {"kbps", 8e3}, {"mbps", 8e6}, {"gbps", 8e9}, {"tbps", 8e12}};
+constexpr Unit kRates[] = {{"", 1},       {"bit", 1},     {"kbit", 1e3}, {"mbit", 1e6},
+                           {"gbit", 1e9}, {"tbit", 1e12}, {"bps", 8},    {"kbps", 8e3},
+                           {"mbps", 8e6}, {"gbps", 8e9},  {"tbps", 8e12}};
 constexpr Unit kTimes[] = {{"s", 1e9}, {"ms", 1e6}, {"us", 1e3}, {"ns", 1}};
 constexpr Unit kPlain[] = {{"", 1}};
 
@@ -71,11 +74,13 @@ class Term {
       std::string& word = words_[at_];
       word.pop_back();
       const size_t exponent = word.find('e');
-      const long shift = exponent == std::string::npos ? 0 : std::strtol(word.c_str() + exponent + 1, nullptr, 10);
+      const long shift =
+          exponent == std::string::npos ? 0 : std::strtol(word.c_str() + exponent + 1, nullptr, 10);
       word = word.substr(0, exponent) + "e" + std::to_string(shift - 2);
     }
     const double value = this->value(kPlain);
-    if (value > 1 || (value == 1 && !is_percent)) refuse("a probability is 0% to 100%, or a number below 1");
+    if (value > 1 || (value == 1 && !is_percent))
+      refuse("a probability is 0% to 100%, or a number below 1");
     return value;
   }
   int64_t time() { return whole(value(kTimes), 1e15); }
@@ -139,7 +144,8 @@ void read_drop(Term& term, LinkConfig& link) {
   last = first;
   if (parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-')
     parsed = std::from_chars(parsed.ptr + 1, end, last);
-  if (parsed.ec != std::errc() || parsed.ptr != end) term.refuse("\"" + range + "\" is not N or N-M");
+  if (parsed.ec != std::errc() || parsed.ptr != end)
+    term.refuse("\"" + range + "\" is not N or N-M");
   link.drops.push_back({static_cast<PacketKind>(kind), first, last});
 }
 
@@ -147,7 +153,8 @@ void read_term(Term& term, LinkConfig& link) {
   const std::string& name = term.name();
   if (name == "rate") {
     link.rate_bps = term.value(kRates);
-    if (term.has_value()) link.packet_overhead_bytes = static_cast<int32_t>(std::min<int64_t>(term.count(), 65536));
+    if (term.has_value())
+      link.packet_overhead_bytes = static_cast<int32_t>(std::min<int64_t>(term.count(), 65536));
   } else if (name == "delay") {
     read_delay(term, link);
   } else if (name == "loss") {
@@ -185,10 +192,14 @@ LinkConfig parse_link(const std::string& text) {
   std::istringstream words(lower);
   std::vector<Term> terms;
   for (std::string word; words >> word;) {
-    if (is_term(word)) terms.emplace_back(word);
-    else if (!terms.empty()) terms.back().add(word);
-    else if (word == "none" && (words >> std::ws).eof()) return {};
-    else Term(word).refuse("no term of a link is called so");
+    if (is_term(word))
+      terms.emplace_back(word);
+    else if (!terms.empty())
+      terms.back().add(word);
+    else if (word == "none" && (words >> std::ws).eof())
+      return {};
+    else
+      Term(word).refuse("no term of a link is called so");
   }
   if (terms.empty()) Term("").refuse("the text is empty; \"none\" is a clear link");
   LinkConfig link;
@@ -200,7 +211,8 @@ LinkConfig parse_link(const std::string& text) {
   if (link.reorder_probability > 0 && link.delay_ns == 0)
     Term("reorder").refuse("without a delay there is nothing to overtake");
   if (!link.is_valid())
-    fail(SDR_EXT_INVALID_ARGUMENT, "link \"" + text + "\" has a value out of range", "sdr_ext.h lists the terms");
+    fail(SDR_EXT_INVALID_ARGUMENT, "link \"" + text + "\" has a value out of range",
+         "sdr_ext.h lists the terms");
   return link;
 }
 

@@ -1,6 +1,6 @@
-// Small pieces of a connection's watch over its path: round-trip time (RFC 6298), sequence numbers seen (RFC 4303
-// appendix A), and whether the peer is there. They are src/reliability/rtt.ts, replay-window.ts and src/sdk/peer-watch.ts
-// in C++. No clock: time comes in, in nanoseconds.
+// Small pieces of a connection's watch over its path: round-trip time (RFC 6298), sequence numbers
+// seen (RFC 4303 appendix A), and whether the peer is there. They are src/reliability/rtt.ts,
+// replay-window.ts and src/sdk/peer-watch.ts in C++. No clock: time comes in, in nanoseconds.
 #pragma once
 
 #include <algorithm>
@@ -55,7 +55,8 @@ class ReplayWindow {
   uint64_t seen_ = 0;  // bit i: highest - i
 };
 
-// When to ping: doubling intervals while connecting, then when a peer that owes an answer has been silent.
+// When to ping: doubling intervals while connecting, then when a peer that owes an answer has been
+// silent.
 class PeerWatch {
  public:
   int64_t timeout_ns = 0;
@@ -82,7 +83,8 @@ class PeerWatch {
   static constexpr int64_t kPingsPerTimeout = 16;
 
   int64_t ping_at_ns() const {
-    if (!full_pong_) return last_ping_ns_ + (kPingIntervalNsMin << std::clamp(pings_ - 1, 0, kPingDoublingsMax));
+    if (!full_pong_)
+      return last_ping_ns_ + (kPingIntervalNsMin << std::clamp(pings_ - 1, 0, kPingDoublingsMax));
     return std::max(alive_ns_, last_ping_ns_) + std::max<int64_t>(1, timeout_ns / kPingsPerTimeout);
   }
 

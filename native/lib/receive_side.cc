@@ -16,15 +16,6 @@ using Immediate = sdr_recv_handle::Immediate;
 
 std::string number(uint64_t value) { return std::to_string(value); }
 
-// Transports that address by message number need no grant.
-template <class Native>
-size_t grant_of(Native& native, uint32_t message, uint8_t* out) {
-  if constexpr (requires { native.grant(message, out); })
-    return native.grant(message, out);
-  else
-    return 0;
-}
-
 }  // namespace
 
 // ---- calls of the program ----
@@ -36,23 +27,28 @@ sdr_recv_handle& ReceiveSide::post(MemoryRef memory, uint64_t offset, uint64_t b
     fail(SDR_EXT_UNSUPPORTED, "this queue pair does not receive", "create it with recv_enable");
   if (bytes > geometry.max_message_bytes)
     fail(SDR_EXT_TOO_LARGE,
-         "a receive of " + number(bytes) + " B is above the " + number(geometry.max_message_bytes) + " B of this queue pair",
+         "a receive of " + number(bytes) + " B is above the " + number(geometry.max_message_bytes) +
+             " B of this queue pair",
          "raise max_in_flight_log_bytes, or lower max_log_num_msgs");
   if (next_ >= geometry.slots && handles_.contains(next_ - geometry.slots))
     fail(SDR_EXT_BUSY, "all " + number(geometry.slots) + " receive slots are in use",
          "complete an earlier receive, or raise max_log_num_msgs");
-  if (goodbyes_.is_full()) fail(SDR_EXT_BUSY, "the peer has not confirmed the end of too many receives", "wait until it has");
-  const sdr_status status = end_.native->post_receive(next_, memory ? memory->region : nullptr, offset, bytes);
+  if (goodbyes_.is_full())
+    fail(SDR_EXT_BUSY, "the peer has not confirmed the end of too many receives",
+         "wait until it has");
+  const sdr_status status =
+      end_.native->post_receive(next_, memory ? memory->region : nullptr, offset, bytes);
   if (status != SDR_OK)
     fail(status == SDR_BUSY ? SDR_EXT_BUSY : SDR_EXT_INVALID_ARGUMENT,
-         "receive " + number(next_) + " was refused (status " + number(status) + ")", "check its memory and length");
+         "receive " + number(next_) + " was refused (status " + number(status) + ")",
+         "check its memory and length");
   sdr_recv_handle& handle = pool_.take();
   handle.end = &end_;
   handle.state = State::posted;
   handle.message = next_;
   handle.hold = Hold(std::move(memory));
   handle.max_bytes = bytes;
-  const sdr_bitmap_slab slab = sdr_rx_bitmaps(end_.native->engine());
+  const sdr_bitmap_slab slab = end_.native->engine().bitmaps();
   handle.bitmap = slab.base + (next_ % geometry.slots) * slab.stride;
   handle.bytes.store(bytes);
   handle.length_known.store(false);
@@ -81,7 +77,7 @@ void ReceiveSide::complete(sdr_recv_handle& handle) {
 uint32_t ReceiveSide::chunks_done(const sdr_recv_handle& handle) const {
   if (handle.state == State::failed) return handle.chunks_at_end;
   sdr_rx_progress progress{};
-  sdr_rx_progress_get(end_.native->engine(), handle.message, &progress);
+  end_.native->engine().progress(handle.message, &progress);
   return progress.chunks_done;
 }
 
@@ -93,12 +89,13 @@ void ReceiveSide::handle_progress(uint32_t message, bool complete) {
   sdr_recv_handle& handle = *found->second;
   uint32_t immediate = 0;
   if (handle.state == State::posted && handle.immediate_state.load() == Immediate::unknown &&
-      sdr_rx_user_immediate(end_.native->engine(), message, &immediate) && immediate != 0) {
+      end_.native->engine().user_immediate(message, &immediate) && immediate != 0) {
     // Packets of a message without an immediate carry zeros: only START tells a zero from none.
     handle.immediate.store(immediate);
     handle.immediate_state.store(Immediate::known, std::memory_order_release);
   }
-  if (complete && handle.state == State::started) handle.complete.store(true, std::memory_order_release);
+  if (complete && handle.state == State::started)
+    handle.complete.store(true, std::memory_order_release);
 }
 
 void ReceiveSide::handle_start(const Frame& frame, int64_t now_ns) {
@@ -125,19 +122,25 @@ void ReceiveSide::handle_start(const Frame& frame, int64_t now_ns) {
 void ReceiveSide::start(sdr_recv_handle& handle, const Frame& frame, bool* complete) {
   const std::string message = "message " + number(handle.message);
   if (!frame.policy.empty())
-    fail(SDR_EXT_PEER_INCOMPATIBLE, "the sender of " + message + " uses policy \"" + frame.policy + "\", this receiver none",
+    fail(SDR_EXT_PEER_INCOMPATIBLE,
+         "the sender of " + message + " uses policy \"" + frame.policy + "\", this receiver none",
          "send without a policy");
   if (frame.value > handle.max_bytes)
-    fail(SDR_EXT_TOO_LARGE, message + " has " + number(frame.value) + " B, the receive was posted for " +
-         number(handle.max_bytes), "post a larger receive");
+    fail(SDR_EXT_TOO_LARGE,
+         message + " has " + number(frame.value) + " B, the receive was posted for " +
+             number(handle.max_bytes),
+         "post a larger receive");
   const sdr_status status = end_.native->set_length(handle.message, frame.value, complete);
   if (status != SDR_OK)
-    fail(SDR_EXT_PEER_INCOMPATIBLE, message + " cannot have " + number(frame.value) + " B (status " + number(status) + ")", "");
+    fail(SDR_EXT_PEER_INCOMPATIBLE,
+         message + " cannot have " + number(frame.value) + " B (status " + number(status) + ")",
+         "");
   handle.state = State::started;
   handle.cts_at_ns = kNever;
   handle.bytes.store(frame.value);
   handle.immediate.store(frame.immediate);
-  handle.immediate_state.store(frame.has_immediate ? Immediate::known : Immediate::none, std::memory_order_release);
+  handle.immediate_state.store(frame.has_immediate ? Immediate::known : Immediate::none,
+                               std::memory_order_release);
   handle.length_known.store(true, std::memory_order_release);
 }
 
@@ -155,10 +158,11 @@ void ReceiveSide::fail_all(const Error& error) {
 void ReceiveSide::fail_handle(sdr_recv_handle& handle, const Error& error) {
   if (handle.state == State::failed) return;
   sdr_rx_progress progress{};
-  sdr_rx_progress_get(end_.native->engine(), handle.message, &progress);
+  end_.native->engine().progress(handle.message, &progress);
   handle.chunks_at_end = progress.chunks_done;
   // All that was posted for is there, whatever else its sender had to say.
-  if (progress.chunks_done == progress.chunks_total) handle.complete.store(true, std::memory_order_release);
+  if (progress.chunks_done == progress.chunks_total)
+    handle.complete.store(true, std::memory_order_release);
   end_.native->complete(handle.message);
   handle.state = State::failed;
   handle.cts_at_ns = kNever;
@@ -180,11 +184,12 @@ void ReceiveSide::write_cts(sdr_recv_handle& handle, int64_t now_ns) {
   frame.message = handle.message;
   frame.value = handle.max_bytes;
   std::array<uint8_t, kFrameGrantBytesMax> grant{};
-  const size_t grant_bytes = grant_of(*end_.native, handle.message, grant.data());
+  const size_t grant_bytes = end_.native->grant(handle.message, grant.data());
   frame.body.assign(grant.data(), grant.data() + grant_bytes);
   end_.writer.write(std::move(frame));
   const int64_t interval = end_.repeat_ns() << std::min(handle.cts_sent++, kCtsDoublingsMax);
-  handle.cts_at_ns = now_ns + std::min(interval, std::max(kCtsIntervalNsMax, 4 * end_.path.rtt_ns()));
+  handle.cts_at_ns =
+      now_ns + std::min(interval, std::max(kCtsIntervalNsMax, 4 * end_.path.rtt_ns()));
 }
 
 void ReceiveSide::flush(int64_t now_ns) {
@@ -203,7 +208,8 @@ int64_t ReceiveSide::next_timeout_ns() const {
 
 bool ReceiveSide::is_waiting() const {
   if (!goodbyes_.empty()) return true;
-  return std::any_of(handles_.begin(), handles_.end(), [](const auto& one) { return one.second->state != State::failed; });
+  return std::any_of(handles_.begin(), handles_.end(),
+                     [](const auto& one) { return one.second->state != State::failed; });
 }
 
 }  // namespace sdr::lib

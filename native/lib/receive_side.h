@@ -1,5 +1,5 @@
-// The receiving direction of a queue pair: posted receives and their CTS, what is arriving, and how recent messages
-// ended. What src/sdk/receive-side.ts does, for messages without a policy.
+// The receiving direction of a queue pair: posted receives and their CTS, what is arriving, and how
+// recent messages ended. What src/sdk/receive-side.ts does, for messages without a policy.
 #pragma once
 
 #include <cstdint>

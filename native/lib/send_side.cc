@@ -9,7 +9,8 @@ namespace {
 
 constexpr size_t kFailuresMax = 4096, kRefusalsMax = 4096;
 constexpr size_t kPendingMax = 256;  // ranges of one message before its receiver is ready
-// START is sent several times, this part of a round trip apart: nothing but the end of the CTSs answers it.
+// START is sent several times, this part of a round trip apart: nothing but the end of the CTSs
+// answers it.
 constexpr int kStartCopies = 3;
 constexpr int kStartsPerRtt = 32;
 
@@ -23,15 +24,6 @@ void keep(std::map<uint32_t, Value>& map, uint32_t key, Value value, size_t most
 
 std::string number(uint64_t value) { return std::to_string(value); }
 
-// Transports that address by message number need no grant.
-template <class Native>
-sdr_status accept_grant(Native& native, uint32_t message, const std::vector<uint8_t>& bytes) {
-  if constexpr (requires { native.accept_grant(message, bytes.data(), bytes.size()); })
-    return native.accept_grant(message, bytes.data(), bytes.size());
-  else
-    return bytes.empty() ? SDR_OK : SDR_INVALID;
-}
-
 }  // namespace
 
 // ---- calls of the program ----
@@ -43,11 +35,14 @@ sdr_send_handle& SendSide::start(const Options& options) {
     fail(SDR_EXT_UNSUPPORTED, "this queue pair does not send", "create it with send_enable");
   if (options.bytes > geometry.max_message_bytes)
     fail(SDR_EXT_TOO_LARGE,
-         "a message of " + number(options.bytes) + " B is above the " + number(geometry.max_message_bytes) + " B of this queue pair",
+         "a message of " + number(options.bytes) + " B is above the " +
+             number(geometry.max_message_bytes) + " B of this queue pair",
          "raise max_in_flight_log_bytes (or lower max_log_num_msgs), or send several messages");
-  if (goodbyes_.is_full()) fail(SDR_EXT_BUSY, "the peer has not confirmed the end of too many sends", "wait until it has");
+  if (goodbyes_.is_full())
+    fail(SDR_EXT_BUSY, "the peer has not confirmed the end of too many sends", "wait until it has");
   if (next_ >= geometry.slots && handles_.contains(next_ - geometry.slots))
-    fail(SDR_EXT_BUSY, "all " + number(geometry.slots) + " send slots are in use", "poll an earlier send, or raise max_log_num_msgs");
+    fail(SDR_EXT_BUSY, "all " + number(geometry.slots) + " send slots are in use",
+         "poll an earlier send, or raise max_log_num_msgs");
   sdr_send_handle& handle = pool_.take();
   handle.end = &end_;
   handle.state = State::waiting;
@@ -80,25 +75,30 @@ void SendSide::check_range(const sdr_send_handle& handle, const Range& range) co
       (range.bytes % chunk_bytes == 0 || begin + range.bytes == handle.bytes))
     return;
   fail(SDR_EXT_INVALID_ARGUMENT,
-       number(range.bytes) + " B at chunk " + number(range.chunk) + " are not whole chunks within the message's " +
-           number(handle.bytes) + " B",
-       "send multiples of " + number(chunk_bytes) + " B, or up to the message's end; a streaming send is as long as its "
-       "receive unless sdr_ext_streaming_send_start says otherwise");
+       number(range.bytes) + " B at chunk " + number(range.chunk) +
+           " are not whole chunks within the message's " + number(handle.bytes) + " B",
+       "send multiples of " + number(chunk_bytes) +
+           " B, or up to the message's end; a streaming send is as long as its "
+           "receive unless sdr_ext_streaming_send_start says otherwise");
 }
 
 void SendSide::add(sdr_send_handle& handle, Range range) {
   if (handle.state == State::failed) throw Failure(handle.error);
   if (handle.ending)
-    fail(SDR_EXT_CLOSED, "message " + number(handle.message) + " takes no more data", "post before its end");
+    fail(SDR_EXT_CLOSED, "message " + number(handle.message) + " takes no more data",
+         "post before its end");
   if (range.bytes == 0) fail(SDR_EXT_INVALID_ARGUMENT, "a range of 0 B", "send at least a byte");
   if (handle.length_known) check_range(handle, range);
   if (handle.state == State::open) {
     // Behind what waits already: ranges go in the order in which they were posted.
     if (handle.pending.empty() && post(handle, range)) return;
-    fail(SDR_EXT_BUSY, "all " + number(End::kWorkRequestsMax) + " work requests are in use", "poll, and try again");
+    fail(SDR_EXT_BUSY, "all " + number(End::kWorkRequestsMax) + " work requests are in use",
+         "poll, and try again");
   }
   if (handle.pending.size() >= kPendingMax)
-    fail(SDR_EXT_BUSY, "the receiver is not ready, and " + number(kPendingMax) + " ranges wait already", "try again");
+    fail(SDR_EXT_BUSY,
+         "the receiver is not ready, and " + number(kPendingMax) + " ranges wait already",
+         "try again");
   handle.pending.push_back(std::move(range));
 }
 
@@ -131,7 +131,8 @@ void SendSide::handle_cts(const Frame& frame, int64_t now_ns) {
   if (found == handles_.end()) {
     const uint32_t ahead = frame.message - next_;
     if (frame.message >= next_) {
-      if (ahead < end_.attributes.geometry.slots) clearances_.insert_or_assign(frame.message, frame);
+      if (ahead < end_.attributes.geometry.slots)
+        clearances_.insert_or_assign(frame.message, frame);
     } else if (const auto ended = ended_.find(frame.message); ended != ended_.end()) {
       write_start(frame.message, ended->second);
     } else {
@@ -158,26 +159,30 @@ void SendSide::handle_cts(const Frame& frame, int64_t now_ns) {
 void SendSide::open(sdr_send_handle& handle, const Frame& cts) {
   const std::string message = "message " + number(handle.message);
   if (!cts.policy.empty())
-    fail(SDR_EXT_PEER_INCOMPATIBLE, "the receiver of " + message + " uses policy \"" + cts.policy + "\", this sender none",
+    fail(SDR_EXT_PEER_INCOMPATIBLE,
+         "the receiver of " + message + " uses policy \"" + cts.policy + "\", this sender none",
          "post a receive without a policy");
   if (!handle.length_known) {
     handle.bytes = cts.value;
     handle.length_known = true;
   }
   if (handle.bytes > cts.value)
-    fail(SDR_EXT_TOO_LARGE, message + " has " + number(handle.bytes) + " B, the receiver posted " + number(cts.value),
+    fail(SDR_EXT_TOO_LARGE,
+         message + " has " + number(handle.bytes) + " B, the receiver posted " + number(cts.value),
          "post a larger receive");
   for (const Range& range : handle.pending) check_range(handle, range);
-  sdr_status status = accept_grant(*end_.native, handle.message, cts.body);
+  sdr_status status = end_.native->open_send(handle.message, handle.bytes, handle.immediate);
+  if (status == SDR_TOO_LARGE)
+    fail(SDR_EXT_TOO_LARGE,
+         "a message as long as its receive, " + number(handle.bytes) + " B, is too long here",
+         "raise max_in_flight_log_bytes");
+  if (status != SDR_OK)
+    fail(SDR_EXT_ENVIRONMENT, message + " was refused (status " + number(status) + ")", "");
+  handle.state = State::open;
+  status = end_.native->accept_grant(handle.message, cts.body.data(), cts.body.size());
   if (status != SDR_OK)
     fail(SDR_EXT_PEER_INCOMPATIBLE, "what the receiver of " + message + " grants is not understood",
          "use the same release at both ends");
-  status = end_.native->open_send(handle.message, handle.bytes, handle.immediate);
-  if (status == SDR_TOO_LARGE)
-    fail(SDR_EXT_TOO_LARGE, "a message as long as its receive, " + number(handle.bytes) + " B, is too long here",
-         "raise max_in_flight_log_bytes");
-  if (status != SDR_OK) fail(SDR_EXT_ENVIRONMENT, message + " was refused (status " + number(status) + ")", "");
-  handle.state = State::open;
 }
 
 void SendSide::handle_close(uint32_t message, const Error& reason) {
@@ -234,12 +239,15 @@ void SendSide::plan_start(sdr_send_handle& handle, int copies, int64_t now_ns) {
 
 // False: the transport has no room now.
 bool SendSide::post(sdr_send_handle& handle, Range& range) {
-  const sdr_status status = end_.native->post_send(handle.message, next_work_, range.hold.memory()->region, range.offset,
-                                                   range.chunk, range.bytes);
+  const sdr_status status =
+      end_.native->post_send(handle.message, next_work_, range.hold.memory()->region, range.offset,
+                             range.chunk, range.bytes);
   if (status == SDR_BUSY) return false;
   if (status != SDR_OK)
-    fail(SDR_EXT_INVALID_ARGUMENT, "the transport refused " + number(range.bytes) + " B at chunk " + number(range.chunk) +
-         " (status " + number(status) + ")", "check the work request");
+    fail(SDR_EXT_INVALID_ARGUMENT,
+         "the transport refused " + number(range.bytes) + " B at chunk " + number(range.chunk) +
+             " (status " + number(status) + ")",
+         "check the work request");
   work_.insert_or_assign(next_work_++, Work{&handle, std::move(range.hold)});
   handle.outstanding++;
   return true;
@@ -247,12 +255,15 @@ bool SendSide::post(sdr_send_handle& handle, Range& range) {
 
 void SendSide::pump(sdr_send_handle& handle) {
   if (handle.state != State::open) return;
-  while (!handle.pending.empty() && post(handle, handle.pending.front())) handle.pending.pop_front();
+  while (!handle.pending.empty() && post(handle, handle.pending.front()))
+    handle.pending.pop_front();
 }
 
 // Ends a message of which everything is injected.
 void SendSide::settle(sdr_send_handle& handle) {
-  if (handle.state != State::open || !handle.ending || handle.outstanding > 0 || !handle.pending.empty()) return;
+  if (handle.state != State::open || !handle.ending || handle.outstanding > 0 ||
+      !handle.pending.empty())
+    return;
   handle.state = State::ended;
   end_.native->close_send(handle.message);
   keep(ended_, handle.message, Ended{handle.bytes, handle.has_immediate, handle.immediate},

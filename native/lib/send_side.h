@@ -1,5 +1,5 @@
-// The sending direction of a queue pair: which messages wait for a CTS, which are under way, how recent ones ended. What
-// src/sdk/send-side.ts does, for messages without a policy.
+// The sending direction of a queue pair: which messages wait for a CTS, which are under way, how
+// recent ones ended. What src/sdk/send-side.ts does, for messages without a policy.
 #pragma once
 
 #include <cstdint>
@@ -58,8 +58,8 @@ class SendSide {
   End& end_;
   Pool<sdr_send_handle> pool_;
   std::map<uint32_t, sdr_send_handle*> handles_;
-  std::map<uint32_t, Ended> ended_;     // the last two tables full, for receivers that have not heard
-  std::map<uint32_t, Code> failures_;   // of messages whose receives may be posted much later
+  std::map<uint32_t, Ended> ended_;  // the last two tables full, for receivers that have not heard
+  std::map<uint32_t, Code> failures_;     // of messages whose receives may be posted much later
   std::map<uint32_t, Frame> clearances_;  // CTS of messages not posted yet
   std::map<uint32_t, Error> refusals_;    // messages not posted yet that the receiver has given up
   struct Work {

@@ -11,7 +11,9 @@ bool FrameWriter::write(Frame frame) {
   }
   if (size == 0) return false;
   if (used_ == 0)
-    kind_ = frame.kind < static_cast<uint8_t>(PacketKind::other) ? static_cast<PacketKind>(frame.kind) : PacketKind::other;
+    kind_ = frame.kind < static_cast<uint8_t>(PacketKind::other)
+                ? static_cast<PacketKind>(frame.kind)
+                : PacketKind::other;
   sequence_++;
   used_ += size;
   return true;

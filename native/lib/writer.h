@@ -11,7 +11,8 @@ namespace sdr::lib {
 
 class FrameWriter {
  public:
-  FrameWriter(QueuePair& native, uint32_t datagram_bytes_max) : native_(native), datagram_(datagram_bytes_max) {}
+  FrameWriter(QueuePair& native, uint32_t datagram_bytes_max)
+      : native_(native), datagram_(datagram_bytes_max) {}
 
   // False: too large for a datagram, and not sent.
   bool write(Frame frame);

@@ -146,7 +146,8 @@ TEST(a_streaming_send_is_queued_until_its_receiver_is_ready_and_repeats_what_it_
     CHECK_EQ(immediate, 7u);
     CHECK_EQ(sdr_send_poll(stream, &completed, nullptr), static_cast<int>(SDR_RETRY));
     sdr_send_continue_wr wrong = pair.a.continue_wr(kChunk - 1, 0);
-    FAILS(sdr_streaming_send_continue(stream, &wrong), SDR_EXT_INVALID_ARGUMENT, "4095 B at chunk 0");
+    FAILS(sdr_streaming_send_continue(stream, &wrong), SDR_EXT_INVALID_ARGUMENT,
+          "4095 B at chunk 0");
     wrong = pair.a.continue_wr(kChunk, 10);
     FAILS(sdr_streaming_send_continue(stream, &wrong), SDR_EXT_INVALID_ARGUMENT, "chunk 10");
     wrong = pair.a.continue_wr(0, 0);
@@ -225,7 +226,8 @@ TEST(both_ends_learn_of_a_message_that_does_not_fit_and_others_go_on) {
     pair.arrived(good);
     uint8_t* bitmap = nullptr;
     size_t bytes = 0;
-    pair.wait("the receiver's end of it", [&] { return sdr_recv_bitmap_get(small, &bitmap, &bytes) == SDR_ERROR; });
+    pair.wait("the receiver's end of it",
+              [&] { return sdr_recv_bitmap_get(small, &bitmap, &bytes) == SDR_ERROR; });
     check_error(__FILE__, __LINE__, SDR_EXT_TOO_LARGE, "gave up message 0");
     uint32_t immediate = 0;
     FAILS(sdr_recv_imm_get(small, &immediate), SDR_EXT_TOO_LARGE, "message 0");
@@ -244,7 +246,8 @@ TEST(a_receive_completed_before_its_send_fails_that_send_and_only_that) {
     // The sender has not posted anything when it learns of that: what follows it has arrived.
     sdr_ext_control mark{80, 0, 0};
     OK(sdr_ext_control_send(pair.b.qp, &mark, nullptr));
-    pair.wait("the mark", [&] { return sdr_ext_control_recv(pair.a.qp, &mark, nullptr, 0) == SDR_SUCCESS; });
+    pair.wait("the mark",
+              [&] { return sdr_ext_control_recv(pair.a.qp, &mark, nullptr, 0) == SDR_SUCCESS; });
     sdr_recv_handle* second = receive(pair.b, pair.b.recv_wr(kChunk));
     sdr_send_handle* lost = send(pair.a, pair.a.send_wr(kChunk));
     sdr_send_handle* good = send(pair.a, pair.a.send_wr(kChunk, kChunk));
@@ -288,12 +291,14 @@ TEST(messages_pass_a_link_that_loses_every_kind_of_frame_and_packet) {
       CHECK_EQ(immediate, round);
       CHECK(equal(pair, 0, 0, 9 * kChunk + 3));
       OK(sdr_recv_complete(into));
-      // Late packets and repeats are on their way: the next round's memory must not be touched by them.
+      // Late packets and repeats are on their way: the next round's memory must not be touched by
+      // them.
       std::fill(pair.b.memory.begin(), pair.b.memory.end(), uint8_t{0});
     }
     sdr_ext_stats stats{};
     OK(sdr_ext_stats_get(pair.a.qp, &stats, sizeof stats));
-    CHECK(stats.link_dropped > 0 && stats.link_duplicated > 0 && stats.packets_sent > 0 && stats.control_received > 0);
+    CHECK(stats.link_dropped > 0 && stats.link_duplicated > 0 && stats.packets_sent > 0 &&
+          stats.control_received > 0);
     OK(sdr_ext_stats_get(pair.b.qp, &stats, sizeof stats));
     CHECK(stats.packets_received > 0 && stats.packets_duplicate > 0 && stats.control_sent > 0);
   });
@@ -385,7 +390,8 @@ TEST(a_peer_that_closes_and_one_that_vanishes_are_told_apart) {
     sdr_send_handle* nothing = nullptr;
     FAILS(sdr_send_post(pair.b.qp, &wr, &nothing), SDR_EXT_PEER_CLOSED, "closed");
     sdr_ext_control control{};
-    OK(sdr_ext_control_recv(pair.b.qp, &control, nullptr, 0));  // what had arrived before can be read
+    OK(sdr_ext_control_recv(pair.b.qp, &control, nullptr,
+                            0));  // what had arrived before can be read
     CHECK_EQ(int{control.type}, 70);
     FAILS(sdr_ext_control_recv(pair.b.qp, &control, nullptr, 0), SDR_EXT_PEER_CLOSED, "closed");
     OK(sdr_recv_complete(whole));
@@ -427,7 +433,8 @@ TEST(infos_that_do_not_go_together_are_refused_with_what_differs) {
     OK(sdr_qp_info_get(pair.a.qp, own.data()));
     OK(sdr_qp_info_get(pair.b.qp, theirs.data()));
     FAILS(sdr_qp_connect(pair.a.qp, own.data()), SDR_EXT_PEER_INCOMPATIBLE, "peer's info");
-    FAILS(sdr_ext_qp_connect(pair.a.qp, theirs.data(), 40), SDR_EXT_PEER_INCOMPATIBLE, "not readable");
+    FAILS(sdr_ext_qp_connect(pair.a.qp, theirs.data(), 40), SDR_EXT_PEER_INCOMPATIBLE,
+          "not readable");
     FAILS(sdr_ext_qp_connect(pair.a.qp, "", 0), SDR_EXT_PEER_INCOMPATIBLE, "not readable");
     FAILS(sdr_qp_connect(pair.a.qp, nullptr), SDR_EXT_INVALID_ARGUMENT, "NULL");
     const std::string text(theirs.begin(), theirs.end());
@@ -442,11 +449,13 @@ TEST(infos_that_do_not_go_together_are_refused_with_what_differs) {
              {"\"packetBytes\":1024", "\"packetBytes\":512", "packetBytes 512"},
              {"\"maxMessages\":8", "\"maxMessages\":-8", "maxMessages unknown"},
              {"[10,18,4]", "[8,22,2]", "split [8,22,2]"},
-             {"\"transport\":{\"transport\":", "\"transport\":{\"transport\":[],\"other\":", "peer's info"}}) {
+             {"\"transport\":{\"transport\":", "\"transport\":{\"transport\":[],\"other\":",
+              "peer's info"}}) {
       const std::string info = changed(from, to);
       // An emulated info is told by its world alone.
       if (device == "emu" && from.starts_with("\"transport\"")) continue;
-      FAILS(sdr_ext_qp_connect(pair.a.qp, info.data(), info.size()), SDR_EXT_PEER_INCOMPATIBLE, part.c_str());
+      FAILS(sdr_ext_qp_connect(pair.a.qp, info.data(), info.size()), SDR_EXT_PEER_INCOMPATIBLE,
+            part.c_str());
     }
     OK(sdr_qp_connect(pair.a.qp, theirs.data()));
     FAILS(sdr_qp_connect(pair.a.qp, theirs.data()), SDR_EXT_INVALID_ARGUMENT, "connected already");
@@ -463,10 +472,13 @@ TEST(arguments_that_make_no_sense_are_refused_by_name) {
       GIVES_NULL(sdr_qp_create(pair.a.ctx, &bad), code, part);
     };
     refused([](auto& a) { a.mtu = static_cast<sdr_mtu>(7); }, SDR_EXT_INVALID_ARGUMENT, "mtu 7");
-    refused([](auto& a) { a.bitmap_chunk_size_log_bytes = 9; }, SDR_EXT_INVALID_ARGUMENT, "bitmap_chunk_size_log_bytes 9");
-    refused([](auto& a) { a.bitmap_chunk_size_log_bytes = 40; }, SDR_EXT_INVALID_ARGUMENT, "bitmap_chunk_size_log_bytes 40");
+    refused([](auto& a) { a.bitmap_chunk_size_log_bytes = 9; }, SDR_EXT_INVALID_ARGUMENT,
+            "bitmap_chunk_size_log_bytes 9");
+    refused([](auto& a) { a.bitmap_chunk_size_log_bytes = 40; }, SDR_EXT_INVALID_ARGUMENT,
+            "bitmap_chunk_size_log_bytes 40");
     refused([](auto& a) { a.max_log_num_msgs = 11; }, SDR_EXT_TOO_LARGE, "max_log_num_msgs 11");
-    refused([](auto& a) { a.send_enable = a.recv_enable = 0; }, SDR_EXT_INVALID_ARGUMENT, "send_enable");
+    refused([](auto& a) { a.send_enable = a.recv_enable = 0; }, SDR_EXT_INVALID_ARGUMENT,
+            "send_enable");
     GIVES_NULL(sdr_qp_create(nullptr, &attr), SDR_EXT_INVALID_ARGUMENT, "ctx is NULL");
     GIVES_NULL(sdr_qp_create(pair.a.ctx, nullptr), SDR_EXT_INVALID_ARGUMENT, "qp_attr is NULL");
 
@@ -511,9 +523,11 @@ TEST(arguments_that_make_no_sense_are_refused_by_name) {
     FAILS(sdr_recv_imm_get(nullptr, &number), SDR_EXT_INVALID_ARGUMENT, "handle is NULL");
     FAILS(sdr_recv_bitmap_get(nullptr, &bitmap, &size), SDR_EXT_INVALID_ARGUMENT, "handle is NULL");
     FAILS(sdr_recv_complete(nullptr), SDR_EXT_INVALID_ARGUMENT, "handle is NULL");
-    FAILS(sdr_streaming_send_continue(nullptr, nullptr), SDR_EXT_INVALID_ARGUMENT, "handle is NULL");
+    FAILS(sdr_streaming_send_continue(nullptr, nullptr), SDR_EXT_INVALID_ARGUMENT,
+          "handle is NULL");
     FAILS(sdr_streaming_send_end(nullptr), SDR_EXT_INVALID_ARGUMENT, "handle is NULL");
-    FAILS(sdr_streaming_send_start(pair.a.qp, nullptr, &sent), SDR_EXT_INVALID_ARGUMENT, "wr is NULL");
+    FAILS(sdr_streaming_send_start(pair.a.qp, nullptr, &sent), SDR_EXT_INVALID_ARGUMENT,
+          "wr is NULL");
     FAILS(sdr_qp_destroy(nullptr), SDR_EXT_INVALID_ARGUMENT, "qp is NULL");
     FAILS(sdr_qp_info_size_get(pair.a.qp, nullptr), SDR_EXT_INVALID_ARGUMENT, "info_size is NULL");
     FAILS(sdr_qp_info_get(pair.a.qp, nullptr), SDR_EXT_INVALID_ARGUMENT, "info is NULL");
@@ -546,17 +560,20 @@ TEST(memory_in_use_is_not_let_go) {
   both([](const std::string& device) {
     Pair pair(device);
     pair.connect("delay 5ms");
-    GIVES_NULL(sdr_mr_reg(pair.a.ctx, nullptr, 1, SDR_ACCESS_REMOTE_WRITE), SDR_EXT_INVALID_ARGUMENT, "addr");
-    GIVES_NULL(sdr_mr_reg(pair.a.ctx, pair.a.memory.data(), 0, SDR_ACCESS_REMOTE_WRITE), SDR_EXT_INVALID_ARGUMENT, "length");
-    GIVES_NULL(sdr_mr_reg(pair.a.ctx, pair.a.memory.data(), 1, static_cast<sdr_access_flags>(4)), SDR_EXT_INVALID_ARGUMENT,
-               "access");
+    GIVES_NULL(sdr_mr_reg(pair.a.ctx, nullptr, 1, SDR_ACCESS_REMOTE_WRITE),
+               SDR_EXT_INVALID_ARGUMENT, "addr");
+    GIVES_NULL(sdr_mr_reg(pair.a.ctx, pair.a.memory.data(), 0, SDR_ACCESS_REMOTE_WRITE),
+               SDR_EXT_INVALID_ARGUMENT, "length");
+    GIVES_NULL(sdr_mr_reg(pair.a.ctx, pair.a.memory.data(), 1, static_cast<sdr_access_flags>(4)),
+               SDR_EXT_INVALID_ARGUMENT, "access");
     FAILS(sdr_mr_dereg(nullptr), SDR_EXT_INVALID_ARGUMENT, "mr is NULL");
     uint32_t rkey = 0;
     OK(sdr_mr_rkey_get(pair.a.mr, &rkey));
     CHECK(rkey != 0);
     sdr_recv_handle* into = receive(pair.b, pair.b.recv_wr(4 * kChunk));
     FAILS(sdr_mr_dereg(pair.b.mr), SDR_EXT_BUSY, "1 posted receives");
-    CHECK_EQ(pair.injected(send(pair.a, pair.a.send_wr(4 * kChunk))), static_cast<int>(SDR_SUCCESS));
+    CHECK_EQ(pair.injected(send(pair.a, pair.a.send_wr(4 * kChunk))),
+             static_cast<int>(SDR_SUCCESS));
     OK(sdr_mr_dereg(pair.a.mr));  // waits for the packets under way
     pair.a.mr = nullptr;
     sdr_send_wr gone = pair.a.send_wr(1);
@@ -588,9 +605,11 @@ TEST(a_context_has_as_many_queue_pairs_as_it_was_made_for) {
 
 TEST(device_names_and_environments_that_are_wrong_are_refused) {
   sdr_dev_attr dev{1, 0};
-  for (const char* name : {"udp:somewhere", "udp:127.0.0.1:port", "udp:127.0.0.1:70000", "udp:[::1", "udp:[::1]7", "tcp:1.2.3.4", "emu:", ""})
+  for (const char* name : {"udp:somewhere", "udp:127.0.0.1:port", "udp:127.0.0.1:70000", "udp:[::1",
+                           "udp:[::1]7", "tcp:1.2.3.4", "emu:", ""})
     GIVES_NULL(sdr_context_create(name, &dev), SDR_EXT_INVALID_ARGUMENT, "");
-  GIVES_NULL(sdr_context_create("udp:192.0.2.1", &dev), SDR_EXT_INVALID_ARGUMENT, "192.0.2.1 is not an address");
+  GIVES_NULL(sdr_context_create("udp:192.0.2.1", &dev), SDR_EXT_INVALID_ARGUMENT,
+             "192.0.2.1 is not an address");
   GIVES_NULL(sdr_context_create(nullptr, &dev), SDR_EXT_INVALID_ARGUMENT, "dev_name is NULL");
   CHECK(sdr_context_create("no_such_device0", &dev) == nullptr);
   CHECK(std::strstr(sdr_ext_error_text(), "no_such_device0") != nullptr);
@@ -599,9 +618,11 @@ TEST(device_names_and_environments_that_are_wrong_are_refused) {
   dev = {1, 11};
   GIVES_NULL(sdr_context_create("emu:x", &dev), SDR_EXT_INVALID_ARGUMENT, "log_max_qps 11");
   dev = {1, 0};
-  for (const auto& [name, value] : {std::pair{"SDR_LINK", "loss lots"}, {"SDR_SEED", "x"}, {"SDR_PEER_TIMEOUT_MS", "0"}}) {
+  for (const auto& [name, value] :
+       {std::pair{"SDR_LINK", "loss lots"}, {"SDR_SEED", "x"}, {"SDR_PEER_TIMEOUT_MS", "0"}}) {
     setenv(name, value, 1);
-    GIVES_NULL(sdr_context_create("emu:x", &dev), SDR_EXT_INVALID_ARGUMENT, std::strcmp(name, "SDR_LINK") == 0 ? "loss" : name);
+    GIVES_NULL(sdr_context_create("emu:x", &dev), SDR_EXT_INVALID_ARGUMENT,
+               std::strcmp(name, "SDR_LINK") == 0 ? "loss" : name);
     unsetenv(name);
   }
   // A program for an RDMA device runs over another by the environment alone.
@@ -654,7 +675,9 @@ TEST(split_and_sizes_follow_from_the_attributes) {
     OK(sdr_qp_destroy(qp));
     return std::string(info.begin(), info.end());
   };
-  const auto has = [](const std::string& info, const char* part) { return info.find(part) != std::string::npos; };
+  const auto has = [](const std::string& info, const char* part) {
+    return info.find(part) != std::string::npos;
+  };
   CHECK(has(info_of(30, 10, SDR_MTU_4096), "\"split\":[10,18,4]"));
   CHECK(has(info_of(32, 8, SDR_MTU_4096), "\"split\":[8,22,2]"));
   CHECK(has(info_of(40, 10, SDR_MTU_4096), "\"split\":[10,18,4]"));  // the ids come first
@@ -690,7 +713,8 @@ TEST(virtual_time_is_the_same_in_each_run) {
     pair.connect("rate 1gbit delay 5ms 1ms loss 5%");
     for (int i = 0; i < 20; i++) {
       sdr_recv_handle* into = receive(pair.b, pair.b.recv_wr(20 * kChunk));
-      CHECK_EQ(pair.injected(send(pair.a, pair.a.send_wr(20 * kChunk))), static_cast<int>(SDR_SUCCESS));
+      CHECK_EQ(pair.injected(send(pair.a, pair.a.send_wr(20 * kChunk))),
+               static_cast<int>(SDR_SUCCESS));
       sdr_ext_recv_info info{};
       pair.wait("START", [&] {
         OK(sdr_ext_recv_info_get(into, &info));
@@ -716,11 +740,15 @@ TEST(virtual_time_stands_still_while_the_peer_has_not_connected) {
   OK(sdr_qp_info_get(pair.b.qp, info_b.data()));
   OK(sdr_qp_connect(pair.a.qp, info_b.data()));
   int64_t now = -1;
-  for (int i = 0; i < 10'000; i++) CHECK_EQ(sdr_ext_qp_connected(pair.a.qp), static_cast<int>(SDR_RETRY));
+  for (int i = 0; i < 10'000; i++)
+    CHECK_EQ(sdr_ext_qp_connected(pair.a.qp), static_cast<int>(SDR_RETRY));
   OK(sdr_ext_now_ns(pair.a.ctx, &now));
   CHECK_EQ(now, int64_t{0});
   OK(sdr_qp_connect(pair.b.qp, info_a.data()));
-  pair.wait("both", [&] { return sdr_ext_qp_connected(pair.a.qp) == SDR_SUCCESS && sdr_ext_qp_connected(pair.b.qp) == SDR_SUCCESS; });
+  pair.wait("both", [&] {
+    return sdr_ext_qp_connected(pair.a.qp) == SDR_SUCCESS &&
+           sdr_ext_qp_connected(pair.b.qp) == SDR_SUCCESS;
+  });
 }
 
 TEST(statistics_of_another_version_are_filled_as_far_as_known) {

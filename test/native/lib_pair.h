@@ -1,5 +1,5 @@
-// Two connected ends of the C library in one process, over any device: what its tests are made of. They use nothing but
-// the public headers.
+// Two connected ends of the C library in one process, over any device: what its tests are made of.
+// They use nothing but the public headers.
 #pragma once
 
 #include <chrono>
@@ -18,31 +18,33 @@ namespace lib_test {
 inline constexpr auto kPatience = std::chrono::seconds(60);
 inline constexpr uint32_t kChunk = 4096;  // four packets of 1024
 
-#define OK(call)                                                                                        \
-  do {                                                                                                  \
-    const int ok_result = (call);                                                                       \
-    if (ok_result != SDR_SUCCESS)                                                                       \
-      check::fail(__FILE__, __LINE__, std::string(#call " gave ") + std::to_string(ok_result) + ": " +  \
-                                          sdr_ext_error_text());                                        \
+#define OK(call)                                                                                  \
+  do {                                                                                            \
+    const int ok_result = (call);                                                                 \
+    if (ok_result != SDR_SUCCESS)                                                                 \
+      check::fail(                                                                                \
+          __FILE__, __LINE__,                                                                     \
+          std::string(#call " gave ") + std::to_string(ok_result) + ": " + sdr_ext_error_text()); \
   } while (0)
 
 // A call that must fail, with this code and a text that names what was wrong.
-#define FAILS(call, code, part)                                                                         \
-  do {                                                                                                  \
-    CHECK_EQ((call), static_cast<int>(SDR_ERROR));                                                      \
-    lib_test::check_error(__FILE__, __LINE__, code, part);                                              \
+#define FAILS(call, code, part)                            \
+  do {                                                     \
+    CHECK_EQ((call), static_cast<int>(SDR_ERROR));         \
+    lib_test::check_error(__FILE__, __LINE__, code, part); \
   } while (0)
-#define GIVES_NULL(call, code, part)                                                                    \
-  do {                                                                                                  \
-    CHECK((call) == nullptr);                                                                           \
-    lib_test::check_error(__FILE__, __LINE__, code, part);                                              \
+#define GIVES_NULL(call, code, part)                       \
+  do {                                                     \
+    CHECK((call) == nullptr);                              \
+    lib_test::check_error(__FILE__, __LINE__, code, part); \
   } while (0)
 
 inline void check_error(const char* file, int line, sdr_ext_error code, const char* part) {
   const std::string text = sdr_ext_error_text();
   if (sdr_ext_error_code() != code || text.find(part) == std::string::npos)
-    check::fail(file, line, std::string(sdr_ext_error_name(sdr_ext_error_code())) + ": " + text + "; expected " +
-                                sdr_ext_error_name(code) + " with \"" + part + "\"");
+    check::fail(file, line,
+                std::string(sdr_ext_error_name(sdr_ext_error_code())) + ": " + text +
+                    "; expected " + sdr_ext_error_name(code) + " with \"" + part + "\"");
 }
 
 inline sdr_qp_attr attributes() {
@@ -66,7 +68,9 @@ struct Side {
   sdr_send_wr send_wr(uint32_t length, size_t offset = 0) const {
     return {SDR_WR_WRITE, 0, length, key, at(offset), 0};
   }
-  sdr_recv_wr recv_wr(uint32_t length, size_t offset = 0) const { return {length, key, at(offset)}; }
+  sdr_recv_wr recv_wr(uint32_t length, size_t offset = 0) const {
+    return {length, key, at(offset)};
+  }
   sdr_send_continue_wr continue_wr(uint32_t length, uint64_t chunk) const {
     return {length, at(chunk * kChunk), key, chunk};
   }
@@ -81,7 +85,8 @@ class Pair {
  public:
   Side a, b;
 
-  explicit Pair(const std::string& kind, sdr_qp_attr attr = attributes(), size_t bytes = 1 << 20, uint32_t channels = 1) {
+  explicit Pair(const std::string& kind, sdr_qp_attr attr = attributes(), size_t bytes = 1 << 20,
+                uint32_t channels = 1) {
     const std::string device = device_of(kind);
     open(a, device, attr, bytes, channels);
     open(b, device, attr, bytes, channels);
@@ -148,7 +153,8 @@ class Pair {
   }
 
  private:
-  static void open(Side& side, const std::string& device, sdr_qp_attr attr, size_t bytes, uint32_t channels) {
+  static void open(Side& side, const std::string& device, sdr_qp_attr attr, size_t bytes,
+                   uint32_t channels) {
     sdr_dev_attr dev{channels, 0};
     side.ctx = sdr_context_create(device.c_str(), &dev);
     if (side.ctx == nullptr) check::fail(__FILE__, __LINE__, sdr_ext_error_text());

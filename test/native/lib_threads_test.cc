@@ -1,4 +1,5 @@
-// The C library from several threads: what sdr.h says may be shared is shared here, most of all under ThreadSanitizer.
+// The C library from several threads: what sdr.h says may be shared is shared here, most of all
+// under ThreadSanitizer.
 #include <atomic>
 #include <thread>
 
@@ -21,7 +22,8 @@ void send_many(const Side& from, uint32_t count) {
     while ((result = sdr_send_post(from.qp, &wr, &handle)) == SDR_RETRY) std::this_thread::yield();
     OK(result);
     int completed = 0;
-    while ((result = sdr_send_poll(handle, &completed, nullptr)) == SDR_RETRY) std::this_thread::yield();
+    while ((result = sdr_send_poll(handle, &completed, nullptr)) == SDR_RETRY)
+      std::this_thread::yield();
     OK(result);
   }
 }
@@ -42,8 +44,10 @@ void receive_many(const Side& to, uint32_t count, size_t offset) {
     OK(sdr_recv_bitmap_get(handle, &bitmap, &bytes));
     CHECK_EQ(bytes, size_t{1});
     for (uint32_t chunk = 0; chunk < 6;) {
-      if (bit(bitmap, chunk)) chunk++;
-      else std::this_thread::yield();
+      if (bit(bitmap, chunk))
+        chunk++;
+      else
+        std::this_thread::yield();
     }
     OK(sdr_recv_complete(handle));
   }
@@ -67,14 +71,16 @@ TEST(both_directions_of_a_queue_pair_are_driven_by_threads_of_their_own_while_an
       }
     });
     constexpr uint32_t kCount = 50;
-    std::thread threads[] = {std::thread([&] { send_many(pair.a, kCount); }),
-                             std::thread([&] { receive_many(pair.b, kCount, pair.b.memory.size() / 2); }),
-                             std::thread([&] { send_many(pair.b, kCount); }),
-                             std::thread([&] { receive_many(pair.a, kCount, pair.a.memory.size() / 2); })};
+    std::thread threads[] = {
+        std::thread([&] { send_many(pair.a, kCount); }),
+        std::thread([&] { receive_many(pair.b, kCount, pair.b.memory.size() / 2); }),
+        std::thread([&] { send_many(pair.b, kCount); }),
+        std::thread([&] { receive_many(pair.a, kCount, pair.a.memory.size() / 2); })};
     for (std::thread& thread : threads) thread.join();
     stop.store(true);
     looks.join();
-    CHECK(std::memcmp(pair.a.memory.data(), pair.b.memory.data() + pair.b.memory.size() / 2, kMessageBytes) == 0);
+    CHECK(std::memcmp(pair.a.memory.data(), pair.b.memory.data() + pair.b.memory.size() / 2,
+                      kMessageBytes) == 0);
   }
 }
 
@@ -91,7 +97,8 @@ TEST(queue_pairs_of_one_context_are_made_used_and_destroyed_by_many_threads) {
           side->qp = sdr_qp_create(side->ctx, &attr);
           CHECK(side->qp != nullptr);
           side->memory.resize(64 << 10);
-          side->mr = sdr_mr_reg(side->ctx, side->memory.data(), side->memory.size(), SDR_ACCESS_REMOTE_WRITE);
+          side->mr = sdr_mr_reg(side->ctx, side->memory.data(), side->memory.size(),
+                                SDR_ACCESS_REMOTE_WRITE);
           CHECK(side->mr != nullptr);
           OK(sdr_mr_lkey_get(side->mr, &side->key));
         }
