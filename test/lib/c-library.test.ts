@@ -191,6 +191,22 @@ describe("programs", () => {
     expect(await run(join(built, "c_every_call"), [device])).toContain("every call passed");
   });
 
+  // Built where rdma-core's headers are: apt-get install libibverbs-dev.
+  const emulated = join(built, "libibverbs-emulated.so");
+  const hasVerbs = existsSync("/usr/include/infiniband/verbs.h");
+  test.skipIf(!hasVerbs).each([
+    ["rxe0", "rxe"],
+    ["mlx5_0", "mlx5"],
+  ])("every call over the emulated RDMA device %s", async (name, kind) => {
+    const env = {
+      ...process.env,
+      SDR_IBVERBS: emulated,
+      SDR_MLX5: join(built, "libmlx5-emulated.so"),
+      SDR_EMULATED_VERBS: `device ${name} ${kind}; port 1 active mtu 1024; gid 1 v2 10.0.0.1`,
+    };
+    expect(await run(join(built, "c_every_call"), [name], env)).toContain("every call passed");
+  });
+
   test("a program for an RDMA device runs over UDP by the environment alone", async () => {
     const env = { ...process.env, SDR_DEVICE: "udp:127.0.0.1" };
     expect(await run(join(built, "c_every_call"), ["mlx5_0"], env)).toContain("every call passed");

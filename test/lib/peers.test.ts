@@ -1,4 +1,4 @@
-/** A C program and a queue pair of the TypeScript SDK write to each other over UDP: one protocol, two implementations. */
+/** A C program and a queue pair of the TypeScript SDK write to each other: one protocol, two implementations. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";

@@ -172,4 +172,26 @@ inline bool bit(const uint8_t* bitmap, size_t chunk) {
   return (__atomic_load_n(&bitmap[chunk / 8], __ATOMIC_ACQUIRE) >> (chunk % 8) & 1) != 0;
 }
 
+inline constexpr const char* kDevices[] = {"emu", "udp"};
+
+inline void both(void (*test)(const std::string& device)) {
+  for (const char* device : kDevices) test(device);
+}
+
+inline sdr_send_handle* send(const Side& side, sdr_send_wr wr) {
+  sdr_send_handle* handle = nullptr;
+  OK(sdr_send_post(side.qp, &wr, &handle));
+  return handle;
+}
+
+inline sdr_recv_handle* receive(const Side& side, sdr_recv_wr wr) {
+  sdr_recv_handle* handle = nullptr;
+  OK(sdr_recv_post(side.qp, &wr, &handle));
+  return handle;
+}
+
+inline bool equal(const Pair& pair, size_t from, size_t to, size_t bytes) {
+  return std::memcmp(pair.a.memory.data() + from, pair.b.memory.data() + to, bytes) == 0;
+}
+
 }  // namespace lib_test

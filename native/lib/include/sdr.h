@@ -125,7 +125,8 @@ SDR_API int sdr_context_destroy(struct sdr_context *context);
 /* sdr_qp_create - make one end of a connection
  * qp_attr: copied. Both ends need the same chunk size, mtu, number of messages, and message size class.
  * RESULT: a queue pair for sdr_qp_destroy, or NULL.
- * ERRORS: INVALID_ARGUMENT, TOO_LARGE (attributes that do not fit together; the text names them), BUSY (log_max_qps). */
+ * ERRORS: INVALID_ARGUMENT, TOO_LARGE (attributes that do not fit together; the text names them), BUSY (there are as
+ *   many as log_max_qps allows). */
 SDR_API struct sdr_qp *sdr_qp_create(struct sdr_context *ctx, struct sdr_qp_attr *qp_attr);
 
 /* sdr_qp_destroy - end a connection
