@@ -60,7 +60,10 @@ class VerbsDomain final : public RealDomain {
     VerbsError error;
     context_ = VerbsContext::create(
         verbs, [this] { wake(); }, &error);
-    if (!context_) fail_with(error);
+    if (!context_) {
+      error.what = "device \"" + options.name + "\": " + error.what;
+      fail_with(error);
+    }
     limits_ = {.name = "the device",
                .packet_bytes_min = kPacketBytesMin,
                .packet_bytes_max = context_->capabilities().mtu};
