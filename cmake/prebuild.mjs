@@ -1,9 +1,9 @@
 // Builds the addon that the published package carries: prebuilds/linux-x64/sdr_rdma.node, which runs on any Linux with
 // glibc 2.31 (2020) or newer. It is compiled and linked with Debian 11's own compiler and libraries in a private
 // folder, so that nothing of the building machine's C library gets into it.
-//   node cmake/prebuild.mjs
-// Needs apt-get and dpkg-deb with Debian's archive keys, cmake, make and binutils, and the network the first time. Knows
-// nothing of how the rest is built.
+//   npm run prebuilt    (not "prebuild": npm would run that before every "build"); npm pack does it too
+// Needs apt-get and dpkg-deb with Debian's archive keys, cmake, make and binutils, and the network the first time.
+// Knows nothing of how the rest is built.
 import { spawnSync } from "node:child_process";
 import {
   copyFileSync,
@@ -40,6 +40,8 @@ const PACKAGES = { bullseye: TOOLCHAIN, bookworm: ["libibverbs-dev"] };
 const TOOL_LIBRARIES = join(sysroot, "usr", "lib", "x86_64-linux-gnu");
 
 class Failed extends Error {}
+/** Debian could not be reached: exit status 3, so that a caller may go on without. */
+class Unreachable extends Failed {}
 
 function run(command, args, options = {}) {
   const done = spawnSync(command, args, { stdio: ["ignore", "inherit", "inherit"], ...options });
@@ -97,7 +99,7 @@ function fetch(release, packages, folder) {
       cause ??= error;
     }
   }
-  throw cause;
+  throw new Unreachable(`Debian's packages could not be fetched: ${cause.message}`);
 }
 
 function makeSysroot() {
@@ -168,5 +170,5 @@ try {
 } catch (error) {
   if (!(error instanceof Failed)) throw error;
   process.stderr.write(`${error.message}\n`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof Unreachable ? 3 : 1;
 }
