@@ -1,7 +1,7 @@
 /**
- * The published package: what `npm pack` holds, that it installs where no compiler and no rdma-core is, with no script run, and
- * carries a file there. SDR_NPM_VERSIONS="10 11 12" installs with each of these npm versions rather than the one at hand; an npm
- * that needs a newer Node gets one from the registry.
+ * The published package: what `npm pack` holds, that it installs where no compiler and no rdma-core
+ * is, and carries a file there. SDR_NPM_VERSIONS="10 11 12" installs with each of these npm versions
+ * rather than the one at hand; an npm that needs a newer Node gets one from the registry.
  */
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
