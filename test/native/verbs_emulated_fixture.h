@@ -65,6 +65,18 @@ struct Api {
   VERB(get_async_event);
   VERB(ack_async_event);
 #undef VERB
+#define DV(name)                         \
+  decltype(&mlx5dv_##name) mlx5_##name = \
+      reinterpret_cast<decltype(&mlx5dv_##name)>(symbol(mlx5, "mlx5dv_" #name))
+  DV(is_supported);
+  DV(open_device);
+  DV(query_device);
+  DV(create_mkey);
+  DV(destroy_mkey);
+  DV(create_qp);
+  DV(qp_ex_from_ibv_qp_ex);
+  DV(init_obj);
+#undef DV
   decltype(&_ibv_query_gid_table) query_gid_table =
       reinterpret_cast<decltype(&_ibv_query_gid_table)>(symbol(verbs, "_ibv_query_gid_table"));
   int (*configure)(const char*) =
@@ -91,6 +103,7 @@ struct Options {
   int cqe = 1024;
   uint64_t send_ops = 0;
   bool channel = false;
+  bool devx = false;  // open mlx5 devices with mlx5dv_open_device
   unsigned access = IBV_ACCESS_REMOTE_WRITE;
   uint8_t rnr_retry = 7;
 };
@@ -109,8 +122,7 @@ struct End {
     int count = 0;
     ibv_device** list = api().get_device_list(&count);
     for (int i = 0; i < count && context == nullptr; i++) {
-      if (std::strcmp(api().get_device_name(list[i]), device) == 0)
-        context = api().open_device(list[i]);
+      if (std::strcmp(api().get_device_name(list[i]), device) == 0) context = open(list[i]);
     }
     api().free_device_list(list);
     CHECK(context != nullptr);
@@ -130,6 +142,11 @@ struct End {
   End(const End&) = delete;
   End& operator=(const End&) = delete;
 
+  ibv_context* open(ibv_device* device) const {
+    if (!options.devx || !api().mlx5_is_supported(device)) return api().open_device(device);
+    mlx5dv_context_attr attr{MLX5DV_CONTEXT_FLAGS_DEVX, 0};
+    return api().mlx5_open_device(device, &attr);
+  }
   ibv_qp_init_attr_ex init() const {
     ibv_qp_init_attr_ex attr{};
     attr.send_cq = attr.recv_cq = cq;
