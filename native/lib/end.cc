@@ -178,6 +178,7 @@ void End::handle_transport_error(int number) {
 
 void End::handle_control(const uint8_t* bytes, size_t size, int64_t now_ns) {
   watch_.heard(now_ns);
+  has_heard_ = true;
   bool malformed = false;
   std::vector<Frame> frames = decode_frames(bytes, size, &malformed);
   if (malformed) frames_malformed++;
@@ -352,7 +353,10 @@ void End::shut() {
 }
 
 void End::close(std::unique_lock<std::mutex>& lock) {
-  if (state_ == State::connected) begin_closing(closed_here());
+  // A peer that was heard may be connected, and all have been sent and received, before this end
+  // knows its path.
+  const bool has_met = state_ == State::connecting && has_heard_;
+  if (state_ == State::connected || has_met) begin_closing(closed_here());
   while (state_ == State::closing) {
     if (domain.limits().is_virtual) {
       if (!domain.step(kNever)) break;

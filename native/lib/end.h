@@ -93,6 +93,7 @@ class End {
   State state_ = State::created;
   Error failure_;  // why it ended; none while it has not
   PeerWatch watch_;
+  bool has_heard_ = false;  // anything from the peer
   ReplayWindow replays_;
   int closes_sent_ = 0, close_looks_ = 0;
   int64_t close_at_ns_ = kNever;

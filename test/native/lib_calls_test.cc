@@ -383,6 +383,29 @@ TEST(a_peer_that_closes_and_one_that_vanishes_are_told_apart) {
   });
 }
 
+TEST(an_end_that_closes_before_it_knows_its_path_tells_its_peer) {
+  both([](const std::string& device) {
+    Pair pair(device);
+    OK(sdr_ext_link_set(pair.b.qp, "drop pong 1-1000000"));
+    std::vector<char> info_a(Pair::size_of(pair.a.qp)), info_b(Pair::size_of(pair.b.qp));
+    OK(sdr_qp_info_get(pair.a.qp, info_a.data()));
+    OK(sdr_qp_info_get(pair.b.qp, info_b.data()));
+    OK(sdr_qp_connect(pair.a.qp, info_b.data()));
+    OK(sdr_qp_connect(pair.b.qp, info_a.data()));
+    sdr_recv_handle* into = receive(pair.b, pair.b.recv_wr(kChunk));
+    sdr_recv_handle* open = receive(pair.b, pair.b.recv_wr(kChunk));
+    CHECK_EQ(pair.injected(send(pair.a, pair.a.send_wr(kChunk))), static_cast<int>(SDR_SUCCESS));
+    pair.arrived(into);
+    CHECK_EQ(sdr_ext_qp_connected(pair.a.qp), static_cast<int>(SDR_RETRY));
+    OK(sdr_qp_destroy(pair.a.qp));
+    pair.a.qp = nullptr;
+    uint8_t* bitmap = nullptr;
+    size_t bytes = 0;
+    pair.wait("the end", [&] { return sdr_recv_bitmap_get(open, &bitmap, &bytes) == SDR_ERROR; });
+    check_error(__FILE__, __LINE__, SDR_EXT_PEER_CLOSED, "closed");
+  });
+}
+
 TEST(the_context_lives_on_when_a_queue_pair_has_failed) {
   both([](const std::string& device) {
     Pair pair(device);
