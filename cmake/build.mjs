@@ -149,9 +149,9 @@ function nativeTestPrograms() {
   buildPlain("build-native", "");
 }
 
-/** What serves transports to a test process elsewhere: test/vm. */
+/** What runs inside the guests of test/vm: the server of transports, and a program of the C library. */
 function agent() {
-  buildPlain("build-native", "", "agent");
+  for (const target of ["agent", "c_every_call"]) buildPlain("build-native", "", target);
 }
 
 function nativeTests(sanitize) {

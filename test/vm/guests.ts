@@ -7,7 +7,7 @@ import { Guest } from "./remote.ts";
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const ADDRESSES = ["10.9.0.1", "10.9.0.2"] as const;
-const DEVICE = "rxe0";
+export const DEVICE = "rxe0";
 /** As test/vm/init.sh leaves it, and test/vm/guests.mjs gives them their addresses. */
 const MTU = 4400;
 const MAC = "52:54:00:00:00:0";
