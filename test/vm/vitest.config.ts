@@ -8,8 +8,8 @@ export default defineConfig({
     fileParallelism: false,
     reporters: ["verbose"],
     // They only bound a hang.
-    testTimeout: 90_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 150_000,
     teardownTimeout: 5_000,
   },
 });
