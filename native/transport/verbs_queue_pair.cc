@@ -128,6 +128,18 @@ sdr_status VerbsQueuePair::complete(uint32_t message) {
 
 // ---- send side ----
 
+// Whether a range lies within what the peer has opened: beyond it, under a root key, is another
+// message's memory.
+bool VerbsQueuePair::is_opened(const OpenSend& send, uint32_t first_chunk, uint64_t bytes) const {
+  const RemoteMemory& to = send.remote;
+  const uint64_t first_packet = uint64_t{first_chunk} * shared_.geometry.packets_per_chunk;
+  const bool is_parity = first_packet >= to.parity_first_packet;
+  const uint64_t base = is_parity ? to.parity_first_packet : 0;
+  const uint64_t offset = (first_packet - base) * shared_.geometry.packet_bytes;
+  const uint64_t most = is_parity ? to.parity_bytes : to.bytes;
+  return offset <= most && bytes <= most - offset;
+}
+
 sdr_status VerbsQueuePair::open_send(uint32_t message, uint64_t message_bytes,
                                      uint32_t user_immediate) {
   return closed_ ? SDR_CLOSED : sends_.open(message, message_bytes, user_immediate);
@@ -152,6 +164,7 @@ sdr_status VerbsQueuePair::post_send(uint32_t message, uint32_t work_request, Re
   if (send == nullptr) return SDR_CLOSED;
   if (!region || (region->base == nullptr && region->dmabuf_fd < 0) || !send->granted.load())
     return SDR_INVALID;
+  if (!is_opened(*send, first_chunk, bytes)) return SDR_INVALID;
   const uint32_t local_key = device_.local_key(region);
   if (local_key == 0) {
     shared_.failure.set(device_.memory_error(errno, region->bytes).what);
