@@ -1,5 +1,5 @@
-// Packets under way on an impaired link, by descriptor, in order of the time they are due. In-order packets (the
-// usual case) take a FIFO; those that overtake take a heap.
+// Packets under way on an impaired link, by descriptor, in order of the time they are due. In-order
+// packets (the usual case) take a FIFO; those that overtake take a heap.
 #pragma once
 
 #include <algorithm>
@@ -37,7 +37,12 @@ class DelayQueue {
     }
   }
   // Precondition of both: !empty().
-  int64_t next_due_ns() const { return heap_first() ? heap_.front().due_ns : in_order_.front().due_ns; }
+  int64_t next_due_ns() const {
+    return heap_first() ? heap_.front().due_ns : in_order_.front().due_ns;
+  }
+  Parcel* next_parcel() const {
+    return heap_first() ? heap_.front().parcel : in_order_.front().parcel;
+  }
   Delayed pop() {
     Delayed one;
     if (heap_first()) {

@@ -282,7 +282,7 @@ void SendLane::count_injected(const Parcel& parcel, uint32_t payload) {
 
 size_t SendLane::emit_due(int64_t now_ns) {
   size_t emitted = 0;
-  while (!delayed_.empty() && !medium_is_full() && delayed_.next_due_ns() <= now_ns) {
+  while (!delayed_.empty() && delayed_.next_due_ns() <= now_ns && has_room(*delayed_.next_parcel())) {
     const Delayed one = delayed_.pop();
     emit(one.parcel, one.packet, one.corrupt);
     release(one.parcel);
@@ -294,7 +294,6 @@ size_t SendLane::emit_due(int64_t now_ns) {
 int64_t SendLane::pump(int64_t now_ns, size_t quantum) {
   collect();
   emit_due(now_ns);
-  if (medium_is_full()) return now_ns;
   if (qp_.direct.load(std::memory_order_acquire)) {
     const int64_t again = pump_direct(now_ns, quantum);
     return delayed_.empty() ? again : std::min(again, delayed_.next_due_ns());
@@ -309,9 +308,10 @@ int64_t SendLane::pump(int64_t now_ns, size_t quantum) {
 }
 
 int64_t SendLane::pump_direct(int64_t now_ns, size_t quantum) {
-  for (size_t n = 0; n < quantum && !medium_is_full(); n++) {
+  for (size_t n = 0; n < quantum; n++) {
     Parcel* parcel = front();
     if (parcel == nullptr) return kNever;
+    if (!has_room(*parcel)) break;
     const uint32_t payload = payload_bytes(*parcel);
     count_injected(*parcel, payload);
     sent.clear_by_kind[static_cast<size_t>(parcel->kind)].add(1);

@@ -167,7 +167,8 @@ class SendLane {
   int64_t pump(int64_t now_ns, size_t quantum);
 
  protected:
-  virtual bool medium_is_full() const = 0;
+  // Whether the medium takes a packet of this parcel now.
+  virtual bool has_room(const Parcel& parcel) const = 0;
   // Gives one packet to the medium; it retains the parcel for as long as its bytes are read.
   virtual void emit(Parcel* parcel, uint32_t packet, bool corrupt) = 0;
 

@@ -54,7 +54,7 @@ class Lane final : public SendLane {
   LaneCounters counters;
 
  private:
-  bool medium_is_full() const override { return batch_->full(); }
+  bool has_room(const Parcel&) const override { return !batch_->full(); }
   void emit(Parcel* parcel, uint32_t packet, bool corrupt) override;
   bool is_for_this_channel(const Header& header) const;
   void place(const Header& header, const uint8_t* payload, uint32_t bytes);

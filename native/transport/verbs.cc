@@ -20,6 +20,8 @@ using verbs::Device;
 using verbs::VerbsQueuePair;
 
 constexpr size_t kQueuePairsMax = 256;
+constexpr uint32_t kUsualGenerations =
+    4;  // of what capabilities tell; queue pairs with more have shorter queues
 
 }  // namespace
 
@@ -109,8 +111,7 @@ std::unique_ptr<VerbsContext::State> VerbsContext::State::open(const VerbsOption
   can.dmabuf = device.has_dmabuf();
   can.reliable = options.reliable;
   can.keys = device.has_root_keys() ? KeyScheme::root : KeyScheme::per_message;
-  can.receive_depth = std::min<uint32_t>(verbs::Lane::kReceiveDepth,
-                                         static_cast<uint32_t>(device.limits.max_qp_wr));
+  can.receive_depth = verbs::Lane::receive_depth(device, kUsualGenerations);
   return state;
 }
 

@@ -35,11 +35,19 @@ ibv_comp_channel* Channel::open() {
 }
 
 void Channel::add(Lane* lane) {
-  change([this, lane] { lanes_.push_back(lane); });
+  // An event of its queues may have been taken while no channel knew the lane.
+  change([this, lane] {
+    lane->disarmed();
+    lanes_.push_back(lane);
+  });
 }
 
 void Channel::remove(Lane* lane) {
-  change([this, lane] { std::erase(lanes_, lane); });
+  // What it has to tell refers to its memory.
+  change([this, lane] {
+    if (report_.deliver(environment_.events)) environment_.wake();
+    std::erase(lanes_, lane);
+  });
 }
 
 void Channel::round() {
@@ -74,11 +82,15 @@ void Channel::sleep(int64_t now_ns, int64_t until_ns) {
     pollfd watched[3] = {{waker_.readable(), POLLIN, 0},
                          {events_->fd, POLLIN, 0},
                          {device_.context->async_fd, POLLIN, 0}};
-    const size_t count = index_ == 0 ? 3 : 2;
+    const size_t count = hears_device_ ? 3 : 2;
     if (wait_any(watched, count, until_ns == kNever ? -1 : left) > 0) {
       if (watched[0].revents != 0) waker_.clear();
       if (watched[1].revents != 0) take_events();
-      if (count > 2 && watched[2].revents != 0) take_device_events();
+      if (count > 2 && watched[2].revents != 0) {
+        take_device_events();
+        // Of a device that is gone: there is nothing more to hear.
+        if ((watched[2].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) hears_device_ = false;
+      }
     }
   }
   end_sleep();
@@ -94,12 +106,36 @@ void Channel::take_events() {
   }
 }
 
-// Nothing to act on: a queue that fails says so by its completions, and a port that goes down by
-// its silence.
+// What completions do not tell: a queue that failed without one, and a device that is gone. Queues
+// of other channels announce theirs here too; they cannot be destroyed before their event is
+// acknowledged.
 void Channel::take_device_events() {
   ibv_async_event event{};
-  while (device_.ibv.get_async_event(device_.context, &event) == 0)
+  while (device_.ibv.get_async_event(device_.context, &event) == 0) {
+    const char* what = nullptr;
+    switch (event.event_type) {
+      case IBV_EVENT_CQ_ERR:
+        static_cast<Lane*>(event.element.cq->cq_context)
+            ->device_failed("its completion queue overran");
+        break;
+      case IBV_EVENT_QP_FATAL:
+      case IBV_EVENT_QP_REQ_ERR:
+      case IBV_EVENT_QP_ACCESS_ERR:
+        // A queue that only changes keys has no lane.
+        if (void* lane = event.element.qp->qp_context; lane != nullptr)
+          static_cast<Lane*>(lane)->device_failed(
+              "the device put a queue pair into the error state");
+        break;
+      case IBV_EVENT_DEVICE_FATAL:
+        what = "the device failed";
+        break;
+      default:
+        break;  // a port that goes down shows by its silence
+    }
+    if (what != nullptr)
+      for (Lane* lane : lanes_) lane->device_failed(what);
     device_.ibv.ack_async_event(&event);
+  }
 }
 
 }  // namespace sdr::verbs

@@ -35,7 +35,8 @@ class Channel final : public Worker {
   // the thread's own
   std::vector<Lane*> lanes_;
   Report report_;
-  int64_t linger_until_ns_ = 0;  // no sleep before
+  bool hears_device_ = index_ == 0;  // the first channel listens for the device's own events
+  int64_t linger_until_ns_ = 0;      // no sleep before
 };
 
 }  // namespace sdr::verbs

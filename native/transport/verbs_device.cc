@@ -279,7 +279,10 @@ bool Device::has_dmabuf() const {
 }
 
 Registration Device::register_memory(const Region& region, uint64_t offset, uint64_t bytes,
-                                     int access) const {
+                                     int access) {
+  // Memory that is gone may not keep others from being locked.
+  std::erase_if(kept_, [](const auto& entry) { return entry.second.region.expired(); });
+  errno = 0;
   if (region.dmabuf_fd >= 0) {
     if (ibv.reg_dmabuf_mr == nullptr) {
       errno = EOPNOTSUPP;
@@ -293,9 +296,8 @@ Registration Device::register_memory(const Region& region, uint64_t offset, uint
 }
 
 uint32_t Device::local_key(const RegionRef& region) {
-  std::erase_if(kept_, [](const auto& entry) { return entry.second.region.expired(); });
   auto found = kept_.find(region.get());
-  if (found == kept_.end()) {
+  if (found == kept_.end() || found->second.region.expired()) {
     Registration made = register_memory(*region, 0, region->bytes, IBV_ACCESS_LOCAL_WRITE);
     if (!made) return 0;
     found = kept_.emplace(region.get(), Kept{region, std::move(made)}).first;

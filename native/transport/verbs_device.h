@@ -63,8 +63,7 @@ class Device {
 #endif
   }
   // Registers [offset, offset + bytes) of a region. Empty on failure, with errno set.
-  Registration register_memory(const Region& region, uint64_t offset, uint64_t bytes,
-                               int access) const;
+  Registration register_memory(const Region& region, uint64_t offset, uint64_t bytes, int access);
   // A region's own key to send from, registered whole when first asked for. 0 on failure, with
   // errno set. Control thread.
   uint32_t local_key(const RegionRef& region);

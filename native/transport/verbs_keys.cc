@@ -15,7 +15,7 @@ constexpr int kWritable = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
 
 class MessageKeys final : public SlotKeys {
  public:
-  MessageKeys(const Device& device, const sdr_geometry& geometry)
+  MessageKeys(Device& device, const sdr_geometry& geometry)
       : device_(device), geometry_(geometry), slots_(geometry.slots) {}
 
   int open(uint32_t message, const RegionRef& region, uint64_t offset, uint64_t bytes,
@@ -46,13 +46,14 @@ class MessageKeys final : public SlotKeys {
     return 0;
   }
 
-  void close(uint32_t message) override {
+  int close(uint32_t message) override {
     Slot& slot = slots_[message % geometry_.slots];
-    if (slot.message != message) return;
+    if (slot.message != message) return 0;
     // The keys before the memory, which may serve something else at once.
     slot.own.reset();
     slot.parity.reset();
     slot = {};
+    return 0;
   }
 
   size_t grant(uint32_t message, uint8_t out[kGrantBytesMax]) const override {
@@ -67,7 +68,7 @@ class MessageKeys final : public SlotKeys {
     RegionRef region, parity_region;
     RemoteMemory memory;
   };
-  const Device& device_;
+  Device& device_;
   const sdr_geometry geometry_;
   std::vector<Slot> slots_;
 };
@@ -76,7 +77,7 @@ bool is_range(uint64_t base, uint64_t bytes) { return bytes <= UINT64_MAX - base
 
 }  // namespace
 
-std::unique_ptr<SlotKeys> make_message_keys(const Device& device, const sdr_geometry& geometry) {
+std::unique_ptr<SlotKeys> make_message_keys(Device& device, const sdr_geometry& geometry) {
   return std::make_unique<MessageKeys>(device, geometry);
 }
 

@@ -24,12 +24,13 @@ class SlotKeys {
   // Opens the memory of a receive that is about to be posted. 0, or an errno.
   virtual int open(uint32_t message, const RegionRef& region, uint64_t offset, uint64_t bytes,
                    const Parity& parity) = 0;
-  virtual void close(uint32_t message) = 0;
+  // 0, or an errno: the memory could not be closed, and the queues that write to it must be.
+  virtual int close(uint32_t message) = 0;
   virtual size_t grant(uint32_t message, uint8_t out[kGrantBytesMax]) const = 0;
   virtual RootAddress root() const { return {}; }
 };
 
-std::unique_ptr<SlotKeys> make_message_keys(const Device& device, const sdr_geometry& geometry);
+std::unique_ptr<SlotKeys> make_message_keys(Device& device, const sdr_geometry& geometry);
 
 // A grant's bytes, which came from outside, as where to write. False: it is none.
 //   0 u8 kind: 1 keys of this message, 2 the root key     1 three zeros   4 u32 first parity packet

@@ -46,18 +46,27 @@ bool Lane::refuse(int number, const char* what, VerbsError* error) {
   return false;
 }
 
+// A completion queue that overflows ends all its queue pairs: it has room for all that can be under
+// way.
+uint32_t Lane::queue_share(const Device& device, uint32_t generations) {
+  const auto most = static_cast<uint32_t>(std::max(device.limits.max_qp_wr, 1));
+  const auto entries = static_cast<uint32_t>(std::max(device.limits.max_cqe, 1));
+  constexpr uint32_t control = kControlReceiveDepth + kControlSendDepth;
+  return std::min(most, entries > control ? (entries - control) / generations : 0);
+}
+
+// Powers of two: the ring then has as many entries as were posted, and so a doorbell record says
+// all.
+uint32_t Lane::receive_depth(const Device& device, uint32_t generations) {
+  return std::bit_floor(std::min(kReceiveDepth, queue_share(device, generations)));
+}
+
 bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
   const auto generations = static_cast<uint32_t>(queues_.size());
   const auto most = static_cast<uint32_t>(std::max(device_.limits.max_qp_wr, 1));
-  const auto entries = static_cast<uint32_t>(std::max(device_.limits.max_cqe, 1));
   const uint32_t control = channel == 0 ? kControlReceiveDepth + kControlSendDepth : 0;
-  // A completion queue that overflows ends all its queue pairs: it has room for all that can be
-  // under way.
-  const uint32_t share = entries > control ? (entries - control) / generations : 0;
-  // Powers of two: the ring then has as many entries as were posted, and so a doorbell record says
-  // all.
-  depths_.receive = std::bit_floor(std::min({kReceiveDepth, most, share}));
-  depths_.send = std::min({kSendDepth, most, share});
+  depths_.receive = receive_depth(device_, generations);
+  depths_.send = std::min(kSendDepth, queue_share(device_, generations));
   if (depths_.receive < kReceiveDepthMin || depths_.send < kSendDepthMin ||
       (control > 0 && most < kControlReceiveDepth))
     return refuse(EINVAL, "queues of a useful size", error);
@@ -91,7 +100,7 @@ bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
 
 bool Lane::open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, VerbsError* error) {
   queue.depth = depth;
-  const int number = queue.hardware.create(device_, ibv_cq_ex_to_cq(send_cq_),
+  const int number = queue.hardware.create(device_, this, ibv_cq_ex_to_cq(send_cq_),
                                            ibv_cq_ex_to_cq(receive_cq_), {depth, receive_depth});
   return number == 0 ||
          refuse(number, device_.options.reliable ? "RC queue pair" : "UC queue pair", error);
@@ -171,7 +180,25 @@ void Lane::drop_queue(Queue& queue, Report* report) {
   queue.offered.clear();
 }
 
+void Lane::halt() {
+  for_each([](Queue& queue) { queue.hardware.to_error(); });
+}
+
+void Lane::device_failed(const char* what) {
+  shared_.failure.set(device_.options.device + ": " + what);
+  shared_.report_error(EIO);
+}
+
 // ---- sending ----
+
+bool Lane::has_room(const Parcel& parcel) const {
+  const sdr_geometry& geometry = shared_.geometry;
+  const Queue& queue =
+      parcel.request
+          ? queues_[parcel.request->send->message / geometry.slots % geometry.generations]
+          : control_;
+  return queue.outstanding() < queue.depth;
+}
 
 void Lane::emit(Parcel* parcel, uint32_t packet, bool corrupt) {
   if (corrupt) return;  // the far end's card discards what fails its check
@@ -250,8 +277,7 @@ int64_t Lane::pump(int64_t now_ns, size_t quantum, Report& report) {
   const int64_t again_ns = SendLane::pump(now_ns, quantum);
   // A request counts as injected when what was posted until now has left.
   for (auto& request : take_offered()) {
-    const sdr_geometry& geometry = shared_.geometry;
-    Queue& queue = queues_[request->send->message / geometry.slots % geometry.generations];
+    Queue& queue = queue_of(request->send->message);
     const uint32_t position = queue.posted + (queue.staged.parcel != nullptr ? 1 : 0);
     const bool waits = !queue.failed && position != queue.completed && !request->dropped.load();
     if (waits)
@@ -306,6 +332,7 @@ size_t Lane::reap(Report& report) {
 // The queue pair's failure; what was flushed because of an earlier one is none of its own.
 void Lane::fail(Queue& queue, const char* side, ibv_wc_status status, uint32_t vendor) {
   queue.failed = true;
+  queue.hardware.to_error();  // what is still in it comes back flushed
   const char* what = &queue == &control_ ? "control" : "data";
   const char* name = device_.ibv.wc_status_str(status);
   shared_.failure.set(std::string(side) + " on the " + what + " queue " +

@@ -47,6 +47,9 @@ class Lane final : public SendLane {
   static constexpr uint32_t kControlSendDepth = 256;  // datagrams
   static constexpr uint32_t kControlReceiveDepth = 512;
 
+  // How many packets of one queue may wait for the thread, of queue pairs with so many generations.
+  static uint32_t receive_depth(const Device& device, uint32_t generations);
+
   Lane(Device& device, Shared& its, uint32_t its_channel);
   ~Lane() override;
 
@@ -60,7 +63,12 @@ class Lane final : public SendLane {
                uint32_t control_number, VerbsError* error);
   // Destroys the queues: on return the device touches no memory of theirs.
   void close();
-  uint32_t receive_depth() const { return depths_.receive; }
+
+  // ---- any thread, while it is open ----
+  // Puts all queues into the error state: the device reads and writes nothing for them any more.
+  void halt();
+  // The queue pair has failed, and no completion says so.
+  void device_failed(const char* what);
 
   // ---- the channel's thread ----
   // Steps what has arrived. How many completions.
@@ -106,8 +114,13 @@ class Lane final : public SendLane {
     uint32_t outstanding() const { return posted - completed + (staged.parcel != nullptr ? 1 : 0); }
   };
 
-  bool medium_is_full() const override { return full_ > 0; }
+  static uint32_t queue_share(const Device& device, uint32_t generations);
+  bool has_room(const Parcel& parcel) const override;
   void emit(Parcel* parcel, uint32_t packet, bool corrupt) override;
+  Queue& queue_of(uint32_t message) {
+    const sdr_geometry& geometry = shared_.geometry;
+    return queues_[message / geometry.slots % geometry.generations];
+  }
   bool open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, VerbsError* error);
   bool open_control_memory(VerbsError* error);
   int post_control_receives(uint32_t count);

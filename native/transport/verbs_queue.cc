@@ -28,13 +28,14 @@ HardwareQueue& HardwareQueue::operator=(HardwareQueue&& other) noexcept {
   return *this;
 }
 
-int HardwareQueue::create(const Device& device, ibv_cq* send_cq, ibv_cq* receive_cq,
+int HardwareQueue::create(const Device& device, void* owner, ibv_cq* send_cq, ibv_cq* receive_cq,
                           const Depths& depths) {
   ibv_ = &device.ibv;
   verbs_context* extended = verbs_get_ctx_op(device.context, create_qp_ex);
   if (extended == nullptr) return EOPNOTSUPP;
   ibv_qp_init_attr_ex attributes{};
   attributes.qp_type = device.options.reliable ? IBV_QPT_RC : IBV_QPT_UC;
+  attributes.qp_context = owner;
   attributes.send_cq = send_cq;
   attributes.recv_cq = receive_cq;
   attributes.cap.max_send_wr = depths.send;
@@ -93,6 +94,12 @@ int HardwareQueue::connect(const Device& device, const PeerAddress& peer, uint32
     mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
   }
   return ibv_->modify_qp(qp_, &attr, mask);
+}
+
+void HardwareQueue::to_error() {
+  ibv_qp_attr attr{};
+  attr.qp_state = IBV_QPS_ERR;
+  if (qp_ != nullptr) ibv_->modify_qp(qp_, &attr, IBV_QP_STATE);
 }
 
 void HardwareQueue::destroy() {

@@ -95,6 +95,7 @@ sdr_status VerbsQueuePair::post_receive(uint32_t message, RegionRef region, uint
   if (sdr_rx_slot_message(shared_.rx, message % shared_.geometry.slots) != UINT32_MAX)
     return SDR_BUSY;
   if (const int number = keys_->open(message, region, offset, bytes, parity); number != 0) {
+    if (number == E2BIG) return SDR_TOO_LARGE;
     shared_.failure.set(device_.memory_error(number, bytes).what);
     return SDR_NO_MEMORY;
   }
@@ -122,8 +123,13 @@ sdr_status VerbsQueuePair::set_length(uint32_t message, uint64_t bytes, bool* co
 sdr_status VerbsQueuePair::complete(uint32_t message) {
   if (closed_) return SDR_CLOSED;
   const sdr_status status = receives_.complete(message);
-  if (status == SDR_OK) keys_->close(message);
-  return status;
+  if (status != SDR_OK) return status;
+  if (const int number = keys_->close(message); number != 0) {
+    // The queues then: nothing may write to that memory any more.
+    for (const auto& lane : lanes_) lane->halt();
+    lanes_.front()->device_failed("a memory key could not be revoked");
+  }
+  return SDR_OK;
 }
 
 // ---- send side ----

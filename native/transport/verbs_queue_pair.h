@@ -27,7 +27,6 @@ class VerbsQueuePair final : public QueuePair {
                      VerbsError* error);
   std::string failure() const { return shared_.failure.get(); }
   void progress_drained(uint32_t message) { shared_.progress_drained(message); }
-  uint32_t receive_depth() const { return lanes_.front()->receive_depth(); }
 
   uint32_t id() const override { return shared_.id; }
   const sdr_geometry& geometry() const override { return shared_.geometry; }

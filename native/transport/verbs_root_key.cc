@@ -56,6 +56,16 @@ class Loopback {
 
   // Posts one work request and waits for it. 0, or an errno.
   int run(const uint8_t* wqe) {
+    if (failed_) return EIO;
+    const int number = post_and_wait(wqe);
+    failed_ = number != 0;  // what comes of a later one could be this one's
+    return number;
+  }
+
+ private:
+  static constexpr uint32_t kDepth = 16;
+
+  int post_and_wait(const uint8_t* wqe) {
     ibv_qp_ex* ex = device_.ibv.qp_to_qp_ex != nullptr ? device_.ibv.qp_to_qp_ex(qp_)
                                                        : reinterpret_cast<ibv_qp_ex*>(qp_);
     mlx5dv_qp_ex* raw = device_.mlx5->qp_ex_from_ibv_qp_ex(ex);
@@ -73,9 +83,6 @@ class Loopback {
     }
     return ETIMEDOUT;
   }
-
- private:
-  static constexpr uint32_t kDepth = 16;
 
   int connect() {
     ibv_qp_attr attr{};
@@ -120,6 +127,7 @@ class Loopback {
   const Device& device_;
   ibv_cq_ex* cq_ = nullptr;
   ibv_qp* qp_ = nullptr;
+  bool failed_ = false;
 };
 
 class RootKey final : public SlotKeys {
@@ -173,11 +181,11 @@ class RootKey final : public SlotKeys {
     return point(entry, own, beside, false);
   }
 
-  // A device that does not answer writes nothing either: its queue pairs are in error.
-  void close(uint32_t message) override {
+  int close(uint32_t message) override {
     const uint32_t entry = root_entry(geometry_, message);
-    point(entry, {}, {}, false);
-    held_[entry] = {};
+    const int number = point(entry, {}, {}, false);
+    if (number == 0) held_[entry] = {};  // else the memory stays until the device is closed
+    return number;
   }
 
   size_t grant(uint32_t message, uint8_t out[kGrantBytesMax]) const override {
@@ -189,6 +197,8 @@ class RootKey final : public SlotKeys {
   uint32_t entries() const { return geometry_.slots * geometry_.generations; }
 
   bool piece_of(const RegionRef& region, uint64_t offset, uint64_t bytes, Piece* out) {
+    errno = E2BIG;
+    if (bytes > address_.data_stride - geometry_.packet_bytes) return false;
     errno = 0;
     out->key = device_.local_key(region);
     out->bytes = static_cast<uint32_t>(bytes);
