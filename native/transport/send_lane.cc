@@ -336,7 +336,7 @@ int64_t SendLane::offer(int64_t now_ns, size_t quantum) {
     const Fate fate = qp_.link->offer(at, wire, payload, parcel->kind);
     for (uint32_t copy = 0; copy < fate.copies; copy++) {
       parcel->references++;
-      delayed_.push(fate.arrive_ns[copy], parcel, parcel->next_packet, fate.corrupt[copy]);
+      delayed_.push(fate.arrive_ns[copy], {parcel, parcel->next_packet, fate.corrupt[copy]});
     }
     count_injected(*parcel, payload);
     advance(parcel);
