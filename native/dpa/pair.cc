@@ -48,10 +48,10 @@ void DevicePair::stop() {
   }
   for (const Channel& channel : channels_) {
     for (const uint32_t queue : channel.queues) platform_.remove_queue(queue);
-    for (const uint32_t handler : {channel.receive_handler, channel.packetise_handler})
-      if (handler != kNone) platform_.remove_handler(handler);
     for (const uint32_t cq : {channel.receive_cq, channel.send_cq})
       if (cq != kNone) platform_.remove_cq(cq);
+    for (const uint32_t handler : {channel.receive_handler, channel.packetise_handler})
+      if (handler != kNone) platform_.remove_handler(handler);
   }
   if (host_cq_ != kNone) platform_.remove_cq(host_cq_);
   if (window_open_) platform_.close_window(window_);

@@ -52,7 +52,7 @@ class Platform {
   // kNone on failure. `unit`: handlers of one number take turns, those of different ones may run at once.
   virtual uint32_t add_handler(Entry entry, uint64_t argument, uint32_t unit) = 0;
   virtual bool start_handler(uint32_t handler) = 0;
-  // It does not run afterwards, whatever comes for it, and is no more. Its completion queues are removed after it.
+  // It does not run afterwards, whatever comes for it, and is no more. Its completion queues are removed before it.
   virtual void remove_handler(uint32_t handler) = 0;
   // sdr_dpa_control with the argument block at this device address. Any thread, one at a time for one block. False: the
   // device does not answer.
