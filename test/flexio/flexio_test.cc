@@ -66,6 +66,9 @@ void arrive(DevicePair& pair, const sdr_geometry& geometry, uint32_t message, ui
 }
 
 using QpCommand = Command<prm::kQpInBytes>;
+uint64_t get64(const QpCommand& command, uint32_t bit) {
+  return uint64_t{command.get({bit, 32})} << 32 | command.get({bit + 32, 32});
+}
 QpCommand command(size_t index) {
   CHECK(index < shims().commands.size());
   const std::vector<uint8_t>& bytes = shims().commands[index];
@@ -134,14 +137,14 @@ TEST(queue_pairs_are_unreliable_ones_onto_the_devices_completion_queues) {
     CHECK_EQ(create.get(prm::kDoorbellUmemId), 77u);
     CHECK_EQ(create.get(prm::kDoorbellUmemValid), 1u);
     // Its receive ring: requests of no bytes, whose list ends at once.
-    const uint64_t page = uint64_t{create.get({prm::kWqUmemOffset, 32})} << 32 | create.get({prm::kWqUmemOffset + 32, 32});
+    const uint64_t page = get64(create, prm::kWqUmemOffset);
     CHECK_EQ(page % 4096, 0u);
     const auto* ring = reinterpret_cast<const uint32_t*>(page + create.get(prm::kPageOffset) * SDR_DPA_LINE);
     for (uint32_t i = 0; i < 1u << create.get(prm::kLogRqSize); i++) {
       CHECK_EQ(ring[4 * i], 0u);
       CHECK_EQ(__builtin_bswap32(ring[4 * i + 1]), 0x100u);
     }
-    const uint64_t doorbell = uint64_t{create.get({prm::kDoorbell, 32})} << 32 | create.get({prm::kDoorbell + 32, 32});
+    const uint64_t doorbell = get64(create, prm::kDoorbell);
     CHECK_EQ(__builtin_bswap32(*reinterpret_cast<const uint32_t*>(doorbell)), 1u << create.get(prm::kLogRqSize));
   }
 }

@@ -17,6 +17,7 @@
 // clang-format on
 
 #undef ibv_reg_mr
+#undef ibv_get_device_list
 
 using sdr::dpa::EmulatedDevice;
 using sdr::flexio_shims::shims;
@@ -282,6 +283,26 @@ int ibv_get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) 
   return 0;
 }
 void ibv_ack_cq_events(ibv_cq*, unsigned int) {}
+
+// ---- the device ----
+
+flexio_app* sdr_dpa_program = nullptr;
+
+ibv_device** ibv_get_device_list(int* count) {
+  static ibv_device one{};
+  static ibv_device* list[] = {&one, nullptr};
+  *count = 1;
+  return list;
+}
+void ibv_free_device_list(ibv_device**) {}
+const char* ibv_get_device_name(ibv_device*) { return "mlx5_0"; }
+ibv_context* mlx5dv_open_device(ibv_device*, mlx5dv_context_attr* attributes) {
+  if ((attributes->flags & MLX5DV_CONTEXT_FLAGS_DEVX) == 0) return nullptr;
+  return sdr::flexio_shims::context();
+}
+int ibv_close_device(ibv_context*) { return 0; }
+ibv_pd* ibv_alloc_pd(ibv_context*) { return sdr::flexio_shims::pd(); }
+int ibv_dealloc_pd(ibv_pd*) { return 0; }
 
 // ---- mlx5 ----
 

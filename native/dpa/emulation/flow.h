@@ -1,4 +1,4 @@
-// The sending half of an emulated card: takes WQEs that packetisers rang for, offers each packet to the link, and brings
+// The sending half of an emulated card: takes WQEs that packetisers rang for, offers each packet to the link, brings
 // it to the peer's endpoint when the link says. Control datagrams are a lane's, as on every transport. A Flow is one
 // queue pair's; a Card is the thread that serves all flows of a context.
 #pragma once
