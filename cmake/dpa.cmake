@@ -17,6 +17,16 @@ if(SDR_FLEXIO_INCLUDE AND SDR_DPACC)
       --app-name=sdr_dpa_program
     DEPENDS ${SDR_DPA_SOURCES} native/dpa/device/program.h VERBATIM)
   add_custom_target(sdr_dpa_program DEPENDS ${SDR_DPA_ARCHIVE})
+  # The host side; test/flexio compiles the same files everywhere. Not with sdr_core: that has the emulation's functions
+  # under the names of dpacc's stubs.
+  find_library(SDR_FLEXIO_LIBRARY flexio PATHS ${SDR_FLEXIO_INCLUDE}/../lib)
+  if(SDR_FLEXIO_LIBRARY AND SDR_HAVE_VERBS)
+    file(GLOB SDR_CHECK_SOURCES CONFIGURE_DEPENDS native/dpa/flexio/*.cc native/engine/*.c)
+    add_executable(sdr_dpa_check EXCLUDE_FROM_ALL ${SDR_CHECK_SOURCES} native/dpa/pair.cc)
+    add_dependencies(sdr_dpa_check sdr_dpa_program)
+    target_include_directories(sdr_dpa_check PRIVATE native native/include ${SDR_FLEXIO_INCLUDE})
+    target_link_libraries(sdr_dpa_check PRIVATE ${SDR_DPA_ARCHIVE} ${SDR_FLEXIO_LIBRARY} ibverbs mlx5 Threads::Threads)
+  endif()
 elseif(SDR_FLEXIO_INCLUDE)
   message(STATUS "DPA: FlexIO headers in ${SDR_FLEXIO_INCLUDE}, but no dpacc: emulation only")
 endif()

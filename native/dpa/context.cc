@@ -17,7 +17,6 @@ namespace {
 using dpa::Card;
 using dpa::DpaQueuePair;
 using dpa::EmulatedPlatform;
-using dpa::Environment;
 
 constexpr size_t kQueuePairsMax = 1024;
 constexpr uint32_t kReceivesMax = 512;  // what DevicePair posts with the most generations

@@ -48,10 +48,10 @@ void DevicePair::stop() {
   }
   for (const Channel& channel : channels_) {
     for (const uint32_t queue : channel.queues) platform_.remove_queue(queue);
-    for (const uint32_t handler : {channel.receive_handler, channel.packetise_handler})
-      if (handler != kNone) platform_.stop_handler(handler);
     for (const uint32_t cq : {channel.receive_cq, channel.send_cq})
       if (cq != kNone) platform_.remove_cq(cq);
+    for (const uint32_t handler : {channel.receive_handler, channel.packetise_handler})
+      if (handler != kNone) platform_.remove_handler(handler);
   }
   if (host_cq_ != kNone) platform_.remove_cq(host_cq_);
   if (window_open_) platform_.close_window(window_);
@@ -156,13 +156,15 @@ sdr_status DevicePair::build_channel(uint32_t index) {
     sdr_dpa_queue& queue = made[generation];
     queue.doorbell = allocate(SDR_DPA_LINE);
     queue.sq_log = options_.sq_log;
-    queue.sq_ring = allocate(size_t{SDR_DPA_LINE} << queue.sq_log);
+    const size_t receive_bytes = size_t{kReceiveWqeBytes} << rq_log_;
+    const uint64_t rings = allocate(receive_bytes + (size_t{SDR_DPA_LINE} << queue.sq_log));
+    queue.sq_ring = rings + receive_bytes;
     queue.sq_owners = allocate(sizeof(uint32_t) << queue.sq_log);
-    if (queue.doorbell == 0 || queue.sq_ring == 0 || queue.sq_owners == 0) return SDR_NO_MEMORY;
+    if (queue.doorbell == 0 || rings == 0 || queue.sq_owners == 0) return SDR_NO_MEMORY;
     queue.rq_posted = 1u << rq_log_;
     const uint32_t record = __builtin_bswap32(queue.rq_posted);
     if (!platform_.write(queue.doorbell, &record, sizeof(record))) return SDR_NO_MEMORY;
-    queue.number = platform_.add_queue({queue.doorbell, queue.sq_ring, queue.sq_log, rq_log_, channel.send_cq,
+    queue.number = platform_.add_queue({queue.doorbell, rings, queue.sq_ring, queue.sq_log, rq_log_, channel.send_cq,
                                         channel.receive_cq, generation, index});
     if (queue.number == kNone) return SDR_NO_MEMORY;
     channel.queues.push_back(queue.number);

@@ -12,6 +12,7 @@
 namespace sdr::dpa {
 
 inline constexpr uint32_t kNone = UINT32_MAX;
+inline constexpr uint32_t kReceiveWqeBytes = 16;  // one data segment, of no bytes
 
 enum class Entry : uint8_t { receive, packetise };
 
@@ -26,7 +27,8 @@ struct CqPlace {
 
 // One UC queue pair of the card.
 struct QueuePlace {
-  uint64_t doorbell = 0, sq_ring = 0;  // device addresses
+  // Device addresses. One stretch: receive WQEs of kReceiveWqeBytes, never changed; right behind them the send WQEs.
+  uint64_t doorbell = 0, rq_ring = 0, sq_ring = 0;
   uint32_t sq_log = 0, rq_log = 0;
   uint32_t send_cq = 0, receive_cq = 0;
   uint32_t generation = 0, channel = 0;
@@ -50,8 +52,8 @@ class Platform {
   // kNone on failure. `unit`: handlers of one number take turns, those of different ones may run at once.
   virtual uint32_t add_handler(Entry entry, uint64_t argument, uint32_t unit) = 0;
   virtual bool start_handler(uint32_t handler) = 0;
-  // It does not run afterwards, whatever comes for it.
-  virtual void stop_handler(uint32_t handler) = 0;
+  // It does not run afterwards, whatever comes for it, and is no more. Its completion queues are removed before it.
+  virtual void remove_handler(uint32_t handler) = 0;
   // sdr_dpa_control with the argument block at this device address. Any thread, one at a time for one block. False: the
   // device does not answer.
   virtual bool call(uint64_t argument, uint64_t* result) = 0;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 
 #include "transport/checks.h"
 
@@ -12,12 +11,6 @@ namespace {
 uint64_t ticket_key(const DevicePair::Ticket& ticket) { return uint64_t{ticket.channel} << 32 | ticket.descriptor; }
 
 }  // namespace
-
-int64_t Environment::now_ns() const {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-             .count() -
-         start_ns;
-}
 
 // The device's engine, and the card's keys: a receive can be written to from post() until complete() has begun.
 class DpaQueuePair::KeyedEngine final : public ReceiveEngine {
@@ -68,7 +61,8 @@ class DpaQueuePair::KeyedEngine final : public ReceiveEngine {
 const ReceiveEngine& DpaQueuePair::engine() const { return *engine_; }
 
 DpaQueuePair::DpaQueuePair(Environment& environment, Card& card, uint32_t id, const QpConfig& config)
-    : environment_(environment), card_(card), id_(id), config_(config), sends_(config.geometry.slots) {}
+    : environment_(environment), card_(card), config_(config),
+      shared_(environment, id, config, nullptr, kWireHeaderBytes) {}
 
 std::unique_ptr<DpaQueuePair> DpaQueuePair::create(Environment& environment, EmulatedPlatform& platform, Card& card,
                                                    uint32_t id, const QpConfig& config,
@@ -76,13 +70,13 @@ std::unique_ptr<DpaQueuePair> DpaQueuePair::create(Environment& environment, Emu
   std::unique_ptr<DpaQueuePair> made(new DpaQueuePair(environment, card, id, config));
   DpaQueuePair* plain = made.get();
   const auto control = [plain](int64_t now_ns, const uint8_t* bytes, size_t size) {
-    const auto result = plain->environment_.events.push_control(plain->id_, now_ns, bytes, size);
+    const auto result = plain->environment_.events.push_control(plain->id(), now_ns, bytes, size);
     if (result == EventQueue::Control::queued_first) plain->environment_.wake();
     return result;
   };
   made->endpoint_ = std::make_shared<Endpoint>(platform.device(), config.geometry, control,
-                                               [plain](int error) { plain->fail(error); });
-  made->flow_ = std::make_shared<Flow>(platform.device(), config.rate_bps);
+                                               [plain](int error) { plain->shared_.report_error(error); });
+  made->flow_ = std::make_shared<Flow>(platform.device(), made->shared_);
   PairOptions options;
   options.geometry = config.geometry;
   options.wake = std::move(call_host);
@@ -94,6 +88,8 @@ std::unique_ptr<DpaQueuePair> DpaQueuePair::create(Environment& environment, Emu
   made->engine_ = std::make_unique<KeyedEngine>(*made->pair_, *made->endpoint_, made->config_.geometry);
   made->receives_ =
       std::make_unique<Receives>(*made->engine_, config.geometry, Receives::Placed::by_device);
+  made->sends_ = std::make_unique<Sends>(made->shared_, config.work_requests_max,
+                                         std::vector<SendLane*>{made->flow_.get()}, [&card](uint32_t) { card.poke(); });
   made->fabric_number_ = Fabric::instance().join(made->endpoint_);
   card.add(made->flow_);
   return made;
@@ -108,7 +104,7 @@ void DpaQueuePair::add_queue(uint32_t number, const QueuePlace& place) {
 
 sdr_status DpaQueuePair::connect(uint64_t peer, const LinkConfig& link, uint64_t seed) {
   if (closed_) return SDR_CLOSED;
-  if (connected_ || peer == fabric_number_ || !link.is_valid()) return SDR_INVALID;
+  if (sends_->is_connected() || peer == fabric_number_ || !link.is_valid()) return SDR_INVALID;
   auto endpoint = Fabric::instance().find(peer);
   if (!endpoint) return SDR_CLOSED;
   const sdr_geometry &ours = config_.geometry, &theirs = endpoint->geometry();
@@ -116,8 +112,8 @@ sdr_status DpaQueuePair::connect(uint64_t peer, const LinkConfig& link, uint64_t
       ours.packet_bytes != theirs.packet_bytes || ours.packets_per_chunk != theirs.packets_per_chunk) {
     return SDR_INVALID;
   }
-  flow_->connect(std::move(endpoint), link, seed);
-  connected_ = true;
+  sends_->connect(link, seed);
+  flow_->connect(std::move(endpoint));
   card_.poke();
   return SDR_OK;
 }
@@ -126,12 +122,12 @@ void DpaQueuePair::ring(uint32_t queue, uint16_t index) { flow_->ring(queue, ind
 
 // ---- what the device tells ----
 
-void DpaQueuePair::fail(int error) {
-  if (failed_.exchange(true)) return;
+void DpaQueuePair::push(EventType type, uint32_t message, uint32_t value) {
   Event event{};
-  event.type = static_cast<uint32_t>(EventType::error);
-  event.qp = id_;
-  event.value = static_cast<uint32_t>(error);
+  event.type = static_cast<uint32_t>(type);
+  event.qp = id();
+  event.message = message;
+  event.value = value;
   event.time_ns = static_cast<double>(environment_.now_ns());
   environment_.push(event);
 }
@@ -139,18 +135,10 @@ void DpaQueuePair::fail(int error) {
 void DpaQueuePair::serve() {
   std::vector<DevicePair::Change> changes;
   pair_->take_changes(&changes);
-  for (const DevicePair::Change& change : changes) {
-    Event event{};
-    event.type = static_cast<uint32_t>(EventType::progress);
-    event.qp = id_;
-    event.message = change.message;
-    event.value = change.complete ? 1 : 0;
-    event.time_ns = static_cast<double>(environment_.now_ns());
-    environment_.push(event);
-  }
+  for (const DevicePair::Change& change : changes) push(EventType::progress, change.message, change.complete ? 1 : 0);
   if (pair_->worker_counts().errors > errors_seen_) {
     errors_seen_ = pair_->worker_counts().errors;
-    fail(EIO);
+    shared_.report_error(EIO);
   }
   tell_done();
 }
@@ -173,14 +161,7 @@ void DpaQueuePair::tell_done() {
   }
   for (const auto& request : injected) {
     flow_->remove_memory(request->memory);
-    if (request->dropped) continue;
-    Event event{};
-    event.type = static_cast<uint32_t>(EventType::injected);
-    event.qp = id_;
-    event.message = request->message;
-    event.value = request->id;
-    event.time_ns = static_cast<double>(environment_.now_ns());
-    environment_.push(event);
+    if (!request->dropped) push(EventType::injected, request->message, request->id);
   }
 }
 
@@ -209,26 +190,14 @@ sdr_status DpaQueuePair::complete(uint32_t message) {
 
 // ---- send side ----
 
-DpaQueuePair::OpenSend* DpaQueuePair::find_send(uint32_t message) {
-  OpenSend& send = sends_[message % config_.geometry.slots];
-  return send.open && send.message == message ? &send : nullptr;
-}
-
 sdr_status DpaQueuePair::open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) {
-  if (closed_) return SDR_CLOSED;
-  if (!connected_ || message == UINT32_MAX) return SDR_INVALID;
-  if (message_bytes > config_.geometry.max_message_bytes) return SDR_TOO_LARGE;
-  OpenSend& send = sends_[message % config_.geometry.slots];
-  if (send.open) return SDR_BUSY;
-  if (send.message != UINT32_MAX && message <= send.message) return SDR_OUT_OF_ORDER;
-  send = {message_bytes, message, user_immediate, true};
-  return SDR_OK;
+  return closed_ ? SDR_CLOSED : sends_->open(message, message_bytes, user_immediate);
 }
 
 sdr_status DpaQueuePair::post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
                                    uint32_t first_chunk, uint64_t bytes) {
   if (closed_) return SDR_CLOSED;
-  const OpenSend* send = find_send(message);
+  const OpenSend* send = sends_->find(message);
   if (send == nullptr) return SDR_CLOSED;
   if (!region || region->base == nullptr || !region_holds(*region, source_offset, bytes)) return SDR_INVALID;
   const sdr_geometry& geometry = config_.geometry;
@@ -256,9 +225,8 @@ sdr_status DpaQueuePair::post_send(uint32_t message, uint32_t work_request, Regi
 
 sdr_status DpaQueuePair::close_send(uint32_t message) {
   if (closed_) return SDR_CLOSED;
-  OpenSend* send = find_send(message);
-  if (send == nullptr) return SDR_CLOSED;
-  send->open = false;
+  const sdr_status status = sends_->close(message);
+  if (status != SDR_OK) return status;
   const std::lock_guard lock(requests_mutex_);
   bool any = false;
   for (const auto& [ticket, request] : requests_) {
@@ -270,13 +238,7 @@ sdr_status DpaQueuePair::close_send(uint32_t message) {
 }
 
 sdr_status DpaQueuePair::send_control(PacketKind kind, const uint8_t* bytes, size_t size) {
-  if (closed_) return SDR_CLOSED;
-  if (!connected_ || kind == PacketKind::data || static_cast<size_t>(kind) >= kPacketKinds) return SDR_INVALID;
-  if (bytes == nullptr || size == 0) return SDR_INVALID;
-  if (size > config_.geometry.packet_bytes) return SDR_TOO_LARGE;
-  if (!flow_->send_control(kind, bytes, size, environment_.now_ns())) return SDR_BUSY;
-  card_.poke();
-  return SDR_OK;
+  return closed_ ? SDR_CLOSED : sends_->control(kind, bytes, size);
 }
 
 // ---- looking and closing ----
@@ -285,12 +247,8 @@ QpCounters DpaQueuePair::counters() const {
   QpCounters sum;
   pair_->counters(sum.steps.data());
   const EndpointCounts received = endpoint_->counts();
-  const FlowCounts sent = flow_->counts();
+  sends_->count(&sum);
   sum.steps[SDR_STEP_LATE] += received.late;
-  sum.packets_sent = sent.packets_sent;
-  sum.bytes_sent = sent.bytes_sent;
-  sum.wire_bytes_sent = sent.wire_bytes_sent;
-  sum.control_sent = sent.control_sent;
   sum.control_received = received.control_received;
   sum.control_dropped = received.control_dropped;
   sum.bad_checksum = received.bad_checksum;
@@ -298,11 +256,7 @@ QpCounters DpaQueuePair::counters() const {
 }
 
 sdr_status DpaQueuePair::set_link(const LinkConfig& config) {
-  if (closed_) return SDR_CLOSED;
-  if (!connected_ || !config.is_valid()) return SDR_INVALID;
-  flow_->set_link(config);
-  card_.poke();
-  return SDR_OK;
+  return closed_ ? SDR_CLOSED : sends_->set_link(config);
 }
 
 // The card first: once it neither sends nor takes anything, the device has nothing to do.

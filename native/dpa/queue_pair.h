@@ -10,20 +10,9 @@
 #include "dpa/emulation/flow.h"
 #include "dpa/pair.h"
 #include "transport/receives.h"
+#include "transport/sends.h"
 
 namespace sdr::dpa {
-
-// What all parts of a context see.
-struct Environment {
-  EventQueue events;
-  std::function<void()> wake;
-  int64_t start_ns = 0;
-
-  int64_t now_ns() const;
-  void push(const Event& event) {
-    if (events.push(event)) wake();
-  }
-};
 
 class DpaQueuePair final : public QueuePair, private EmulatedPlatform::Plug {
  public:
@@ -42,7 +31,7 @@ class DpaQueuePair final : public QueuePair, private EmulatedPlatform::Plug {
   DevicePair& device() { return *pair_; }
   bool closed() const { return closed_; }
 
-  uint32_t id() const override { return id_; }
+  uint32_t id() const override { return shared_.id; }
   const sdr_geometry& geometry() const override { return config_.geometry; }
   sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                           Parity parity) override;
@@ -58,17 +47,12 @@ class DpaQueuePair final : public QueuePair, private EmulatedPlatform::Plug {
   sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) override;
   int64_t last_heard_ns() const override { return endpoint_->last_heard_ns(); }
   QpCounters counters() const override;
-  LinkCounters link_counters() const override { return flow_->link_counters(); }
+  LinkCounters link_counters() const override { return sends_->link_counters(); }
   sdr_status set_link(const LinkConfig& config) override;
   void close() override;
 
  private:
   class KeyedEngine;
-  struct OpenSend {
-    uint64_t bytes = 0;
-    uint32_t message = UINT32_MAX, user_immediate = 0;
-    bool open = false;
-  };
   struct Request {
     uint32_t message = 0, id = 0, memory = 0;
     uint32_t tickets = 0;
@@ -78,23 +62,21 @@ class DpaQueuePair final : public QueuePair, private EmulatedPlatform::Plug {
   DpaQueuePair(Environment& environment, Card& card, uint32_t id, const QpConfig& config);
   void add_queue(uint32_t number, const QueuePlace& place) override;
   void remove_queue(uint32_t) override {}
-  OpenSend* find_send(uint32_t message);
-  void fail(int error);
+  void push(EventType type, uint32_t message, uint32_t value);
   void tell_done();
 
   Environment& environment_;
   Card& card_;
-  const uint32_t id_;
   const QpConfig config_;
+  QpShared shared_;
   std::shared_ptr<Endpoint> endpoint_;
   std::shared_ptr<Flow> flow_;
   uint64_t fabric_number_ = 0;
   std::unique_ptr<DevicePair> pair_;
   std::unique_ptr<KeyedEngine> engine_;
   std::unique_ptr<Receives> receives_;
-  std::vector<OpenSend> sends_;  // by slot; the last life stays, closed
-  std::atomic<bool> failed_{false};
-  bool connected_ = false, closed_ = false;
+  std::unique_ptr<Sends> sends_;  // its one lane is the flow, which carries control datagrams
+  bool closed_ = false;
   uint64_t errors_seen_ = 0;
 
   std::mutex requests_mutex_;  // guards what follows, and the send side of pair_

@@ -74,6 +74,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("createDpaContext", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
                 return Environment::of(info.Env()).dpa_context.New({info[0], info[1]});
               }));
+  exports.Set("hasFlexio", Napi::Boolean::New(env, DpaContext::runs_on_card()));
   return exports;
 }
 

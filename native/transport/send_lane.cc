@@ -282,7 +282,8 @@ void SendLane::count_injected(const Parcel& parcel, uint32_t payload) {
 
 size_t SendLane::emit_due(int64_t now_ns) {
   size_t emitted = 0;
-  while (!delayed_.empty() && delayed_.next_due_ns() <= now_ns && has_room(*delayed_.next_parcel())) {
+  while (!delayed_.empty() && delayed_.next_due_ns() <= now_ns &&
+         has_room(*delayed_.next().parcel)) {
     const Delayed one = delayed_.pop();
     emit(one.parcel, one.packet, one.corrupt);
     release(one.parcel);
@@ -336,7 +337,7 @@ int64_t SendLane::offer(int64_t now_ns, size_t quantum) {
     const Fate fate = qp_.link->offer(at, wire, payload, parcel->kind);
     for (uint32_t copy = 0; copy < fate.copies; copy++) {
       parcel->references++;
-      delayed_.push(fate.arrive_ns[copy], parcel, parcel->next_packet, fate.corrupt[copy]);
+      delayed_.push(fate.arrive_ns[copy], {parcel, parcel->next_packet, fate.corrupt[copy]});
     }
     count_injected(*parcel, payload);
     advance(parcel);

@@ -181,6 +181,12 @@ class SendLane {
   void drop_queued();
 
  private:
+  // A packet under way on the link.
+  struct Delayed {
+    Parcel* parcel;
+    uint32_t packet;
+    bool corrupt;
+  };
   void collect();
   void purge();
   Parcel* front();
@@ -202,7 +208,7 @@ class SendLane {
 
   std::deque<Parcel*> control_, data_;
   uint64_t data_packets_ = 0;  // that data_ still holds
-  DelayQueue delayed_;
+  DelayQueue<Delayed> delayed_;
   std::vector<std::shared_ptr<WorkRequest>> offered_;  // this lane's share has gone to the link
 };
 

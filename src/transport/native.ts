@@ -395,6 +395,8 @@ export interface NativeAddon {
   readonly hasVerbs: boolean;
   /** Throws {sdrCode, remedy} on failure. `wake` as above. */
   createDpaContext(options: { workers: number }, wake: () => void): NativeDpaContext;
+  /** Whether DPA contexts of this build can run on a card; otherwise under the emulation only. */
+  readonly hasFlexio: boolean;
 }
 
 export function addon(): NativeAddon {

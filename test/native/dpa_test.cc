@@ -216,6 +216,25 @@ TEST(a_device_that_does_not_answer_is_closed_to_the_host) {
   CHECK_EQ(rig.pair()->complete(0), SDR_CLOSED);
 }
 
+TEST(a_queue_pair_that_is_gone_leaves_nothing_in_the_device) {
+  EmulatedPlatform platform(1);
+  PairOptions options;
+  options.geometry = geometry_of(1, 2, 4);
+  for (int round = 0; round < 3; round++) {
+    sdr_status status = SDR_OK;
+    const auto pair = DevicePair::create(platform, options, &status);
+    CHECK_EQ(status, SDR_OK);
+    CHECK(platform.device().objects() > 10);
+    pair->stop();
+    // Its handlers are no more: activating one, as a late event would, runs nothing.
+    const uint64_t ran = platform.device().activations();
+    platform.device().activate(pair->receive_handler(0));
+    platform.device().run(pair->packetise_handler(0));
+    CHECK_EQ(platform.device().activations(), ran);
+  }
+  CHECK_EQ(platform.device().objects(), 0u);
+}
+
 namespace {
 
 alignas(64) uint64_t shared_line[8];

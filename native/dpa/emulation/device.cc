@@ -32,8 +32,9 @@ class EmulatedDevice::Thread {
 
   bool configure(uint32_t key) {
     const std::lock_guard lock(device_.mutex_);
-    if (key >= device_.windows_.size()) return false;
-    window_ = device_.windows_[key];
+    const auto found = device_.windows_.find(key);
+    if (found == device_.windows_.end()) return false;
+    window_ = found->second;
     return true;
   }
   bool acquire(uint64_t host, uint64_t* at) {
@@ -99,20 +100,20 @@ thread_local EmulatedDevice::Thread* EmulatedDevice::Thread::current = nullptr;
 
 uint32_t EmulatedDevice::add_window(void* base, size_t bytes) {
   const std::lock_guard lock(mutex_);
-  windows_.push_back({reinterpret_cast<uint64_t>(base), bytes});
-  return static_cast<uint32_t>(windows_.size() - 1);
+  windows_.emplace(next_number_, Window{reinterpret_cast<uint64_t>(base), bytes});
+  return next_number_++;
 }
 
 void EmulatedDevice::remove_window(uint32_t key) {
   const std::lock_guard lock(mutex_);
-  if (key < windows_.size()) windows_[key] = {0, 0};
+  windows_.erase(key);
 }
 
 // ---- memory ----
 
 uint64_t EmulatedDevice::allocate(size_t bytes) {
   const size_t whole = (std::max<size_t>(bytes, 1) + kLine - 1) / kLine * kLine;
-  void* memory = whole >= 4096 ? std::calloc(1, whole + kLine) : std::calloc(1, whole + kLine);
+  void* memory = std::calloc(1, whole + kLine);
   if (memory == nullptr) return 0;
   const uint64_t address = (reinterpret_cast<uint64_t>(memory) + kLine) & ~uint64_t{kLine - 1};
   const std::lock_guard lock(mutex_);
@@ -155,8 +156,19 @@ void EmulatedDevice::stop() {
 
 uint32_t EmulatedDevice::add_handler(Handler handler, uint64_t argument, uint32_t unit) {
   const std::lock_guard lock(mutex_);
-  works_.push_back({handler, argument, unit});
-  return static_cast<uint32_t>(works_.size() - 1);
+  works_.emplace(next_number_, std::make_shared<Work>(Work{handler, argument, unit}));
+  return next_number_++;
+}
+
+std::shared_ptr<EmulatedDevice::Work> EmulatedDevice::find_work(uint32_t handler) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = works_.find(handler);
+  return found == works_.end() ? nullptr : found->second;
+}
+
+size_t EmulatedDevice::objects() const {
+  const std::lock_guard lock(mutex_);
+  return works_.size() + cqs_.size() + windows_.size() + memory_.size();
 }
 
 void EmulatedDevice::serve(Unit* unit) {
@@ -166,11 +178,8 @@ void EmulatedDevice::serve(Unit* unit) {
     if (unit->stopping) return;
     const uint32_t index = unit->queue.front();
     unit->queue.pop_front();
-    Work* work;
-    {
-      const std::lock_guard table(mutex_);
-      work = &works_[index];
-    }
+    const std::shared_ptr<Work> work = find_work(index);
+    if (!work) continue;
     work->queued = false;
     if (work->stopped) continue;
     work->running = true;
@@ -188,12 +197,8 @@ void EmulatedDevice::serve(Unit* unit) {
 }
 
 void EmulatedDevice::activate(uint32_t handler) {
-  Work* work;
-  {
-    const std::lock_guard lock(mutex_);
-    if (handler >= works_.size() || units_.empty()) return;
-    work = &works_[handler];
-  }
+  const std::shared_ptr<Work> work = find_work(handler);
+  if (!work || units_.empty()) return;
   Unit& unit = units_[work->unit % units_.size()];
   const std::lock_guard lock(unit.mutex);
   if (work->stopped || work->queued || unit.stopping) return;
@@ -207,25 +212,23 @@ void EmulatedDevice::activate(uint32_t handler) {
 }
 
 void EmulatedDevice::stop_handler(uint32_t handler) {
-  Work* work;
-  {
-    const std::lock_guard lock(mutex_);
-    if (handler >= works_.size()) return;
-    work = &works_[handler];
-  }
-  if (units_.empty()) return;
+  const std::shared_ptr<Work> work = find_work(handler);
+  if (!work || units_.empty()) return;
   Unit& unit = units_[work->unit % units_.size()];
   std::unique_lock lock(unit.mutex);
   work->stopped = true;
   unit.changed.wait(lock, [&] { return !work->running; });
 }
 
+void EmulatedDevice::remove_handler(uint32_t handler) {
+  stop_handler(handler);
+  const std::lock_guard lock(mutex_);
+  works_.erase(handler);
+}
+
 void EmulatedDevice::run(uint32_t handler) {
-  Work* work;
-  {
-    const std::lock_guard lock(mutex_);
-    work = &works_[handler];
-  }
+  const std::shared_ptr<Work> work = find_work(handler);
+  if (!work) return;
   activations_.fetch_add(1, std::memory_order_relaxed);
   Thread thread(*this);
   work->function(work->argument);
@@ -238,19 +241,20 @@ uint64_t EmulatedDevice::call(RemoteCall function, uint64_t argument) {
 
 // ---- completion queues ----
 
-EmulatedDevice::Cq* EmulatedDevice::find_cq(uint32_t number) const {
+std::shared_ptr<EmulatedDevice::Cq> EmulatedDevice::find_cq(uint32_t number) const {
   const std::lock_guard lock(mutex_);
-  return number < cqs_.size() ? cqs_[number].get() : nullptr;
+  const auto found = cqs_.find(number);
+  return found == cqs_.end() ? nullptr : found->second;
 }
 
-uint32_t EmulatedDevice::keep_cq(std::unique_ptr<Cq> cq) {
+uint32_t EmulatedDevice::keep_cq(std::shared_ptr<Cq> cq) {
   const std::lock_guard lock(mutex_);
-  cqs_.push_back(std::move(cq));
-  return static_cast<uint32_t>(cqs_.size() - 1);
+  cqs_.emplace(next_number_, std::move(cq));
+  return next_number_++;
 }
 
 uint32_t EmulatedDevice::add_cq(uint64_t ring, uint64_t doorbell, uint32_t log_entries, uint32_t handler) {
-  auto cq = std::make_unique<Cq>();
+  auto cq = std::make_shared<Cq>();
   cq->ring = reinterpret_cast<sdr_dpa_cqe*>(ring);
   cq->doorbell = reinterpret_cast<uint32_t*>(doorbell);
   cq->log_entries = log_entries;
@@ -260,26 +264,33 @@ uint32_t EmulatedDevice::add_cq(uint64_t ring, uint64_t doorbell, uint32_t log_e
 }
 
 uint32_t EmulatedDevice::add_host_cq(std::function<void()> wake) {
-  auto cq = std::make_unique<Cq>();
+  auto cq = std::make_shared<Cq>();
   cq->handler = kNoHandler;
   cq->wake = std::move(wake);
   return keep_cq(std::move(cq));
 }
 
 void EmulatedDevice::remove_cq(uint32_t number) {
-  Cq* cq = find_cq(number);
-  if (cq != nullptr) cq->dead.store(true);
+  const std::lock_guard lock(mutex_);
+  const auto found = cqs_.find(number);
+  if (found == cqs_.end()) return;
+  found->second->dead.store(true);
+  cqs_.erase(found);
 }
 
-uint32_t EmulatedDevice::produced(uint32_t number) const { return find_cq(number)->produced.load(); }
+uint32_t EmulatedDevice::produced(uint32_t number) const {
+  const std::shared_ptr<Cq> cq = find_cq(number);
+  return cq ? cq->produced.load() : 0;
+}
 
 uint32_t EmulatedDevice::consumed(uint32_t number) const {
-  return __builtin_bswap32(__atomic_load_n(find_cq(number)->doorbell, __ATOMIC_ACQUIRE));
+  const std::shared_ptr<Cq> cq = find_cq(number);
+  return cq ? __builtin_bswap32(__atomic_load_n(cq->doorbell, __ATOMIC_ACQUIRE)) : 0;
 }
 
 Produced EmulatedDevice::produce(uint32_t number, sdr_dpa_cqe cqe) {
-  Cq* cq = find_cq(number);
-  if (cq == nullptr || cq->dead.load(std::memory_order_relaxed)) return Produced::overrun;
+  const std::shared_ptr<Cq> cq = find_cq(number);
+  if (!cq || cq->dead.load(std::memory_order_relaxed)) return Produced::overrun;
   const uint32_t index = cq->produced.load(std::memory_order_relaxed);
   const uint32_t consumed = __builtin_bswap32(__atomic_load_n(cq->doorbell, __ATOMIC_ACQUIRE));
   // The record has 24 bits.
@@ -299,16 +310,16 @@ Produced EmulatedDevice::produce(uint32_t number, sdr_dpa_cqe cqe) {
 // What the device API's calls do; friends of the device.
 struct Calls {
   static void arm(EmulatedDevice& device, uint32_t index, uint32_t number) {
-    EmulatedDevice::Cq* cq = device.find_cq(number);
-    if (cq == nullptr) return;
+    const std::shared_ptr<EmulatedDevice::Cq> cq = device.find_cq(number);
+    if (!cq) return;
     cq->armed.store(true, std::memory_order_seq_cst);
     if (cq->produced.load(std::memory_order_seq_cst) != index && cq->armed.exchange(false)) {
       device.activate(cq->handler);
     }
   }
   static void wake_host(EmulatedDevice& device, uint32_t number) {
-    const EmulatedDevice::Cq* cq = device.find_cq(number);
-    if (cq != nullptr && cq->wake && !cq->dead.load()) cq->wake();
+    const std::shared_ptr<EmulatedDevice::Cq> cq = device.find_cq(number);
+    if (cq && cq->wake && !cq->dead.load()) cq->wake();
   }
   static void ring(EmulatedDevice& device, uint32_t queue, uint16_t index) {
     if (device.doorbell_) device.doorbell_(queue, index);

@@ -13,7 +13,6 @@
 #include <mutex>
 #include <thread>
 #include <unordered_map>
-#include <vector>
 
 #include "dpa/device/program.h"
 
@@ -49,6 +48,8 @@ class EmulatedDevice {
   // It never runs again, and does not run now; what comes for it is left lying. Also a fault to
   // inject.
   void stop_handler(uint32_t handler);
+  // Stopped and forgotten.
+  void remove_handler(uint32_t handler);
   // On the calling thread, as a unit would.
   void run(uint32_t handler);
   uint64_t call(RemoteCall function, uint64_t argument);
@@ -76,6 +77,8 @@ class EmulatedDevice {
   // Handlers that ran, and pointers asked for outside of any window.
   uint64_t activations() const { return activations_.load(); }
   uint64_t window_faults() const { return faults_.load(); }
+  // Handlers, completion queues, windows and stretches of memory there are now.
+  size_t objects() const;
 
   // What one thread has of the window: a cache of whole lines, written back whole.
   class Thread;
@@ -109,15 +112,18 @@ class EmulatedDevice {
   };
 
   void serve(Unit* unit);
-  Cq* find_cq(uint32_t number) const;
-  uint32_t keep_cq(std::unique_ptr<Cq> cq);
+  std::shared_ptr<Cq> find_cq(uint32_t number) const;
+  std::shared_ptr<Work> find_work(uint32_t handler) const;
+  uint32_t keep_cq(std::shared_ptr<Cq> cq);
 
   friend struct Calls;
-  mutable std::mutex mutex_;  // of the tables below, whose entries stay where they are
+  mutable std::mutex mutex_;  // of the tables below
   std::unordered_map<uint64_t, size_t> memory_;
-  std::vector<Window> windows_;
-  std::deque<Work> works_;
-  std::deque<std::unique_ptr<Cq>> cqs_;
+  // By number, which is never given twice; who uses an entry keeps it.
+  std::unordered_map<uint32_t, Window> windows_;
+  std::unordered_map<uint32_t, std::shared_ptr<Work>> works_;
+  std::unordered_map<uint32_t, std::shared_ptr<Cq>> cqs_;
+  uint32_t next_number_ = 1;
   std::deque<Unit> units_;
   std::function<void(uint32_t, uint16_t)> doorbell_;
   bool stopped_ = false;

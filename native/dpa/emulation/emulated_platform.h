@@ -33,7 +33,7 @@ class EmulatedPlatform final : public Platform {
   void close_window(const Window& window) override { device_.remove_window(window.key); }
   uint32_t add_handler(Entry entry, uint64_t argument, uint32_t unit) override;
   bool start_handler(uint32_t handler) override;
-  void stop_handler(uint32_t handler) override { device_.stop_handler(handler); }
+  void remove_handler(uint32_t handler) override { device_.remove_handler(handler); }
   bool call(uint64_t argument, uint64_t* result) override;
   uint32_t add_cq(const CqPlace& place, uint32_t handler) override;
   uint32_t add_host_cq(std::function<void()> wake) override { return device_.add_host_cq(std::move(wake)); }

@@ -10,8 +10,6 @@ namespace sdr::dpa {
 namespace {
 
 constexpr int64_t kNever = INT64_MAX;
-constexpr int64_t kAheadNs = 100'000;      // how far the serialiser or the pacer may be busy ahead of an offer
-constexpr int64_t kCatchUpNs = 4'000'000;  // how late the thread may wake without loss of rate
 constexpr int kQuantum = 64;               // packets of a flow in its turn
 
 uint32_t be32_at(const uint8_t* at) {
@@ -32,25 +30,9 @@ void Flow::add_queue(uint32_t number, const QueuePlace& place, uint32_t index) {
   queues_.push_back({number, index, reinterpret_cast<const uint8_t*>(place.sq_ring), place.sq_log, place.send_cq});
 }
 
-void Flow::connect(std::shared_ptr<Endpoint> peer, const LinkConfig& link, uint64_t seed) {
+void Flow::connect(std::shared_ptr<Endpoint> peer) {
   const std::lock_guard lock(mutex_);
   peer_ = std::move(peer);
-  link_.emplace(link, seed, 0);
-}
-
-void Flow::set_link(const LinkConfig& config) {
-  const std::lock_guard lock(mutex_);
-  if (link_) link_->reconfigure(config);
-}
-
-LinkCounters Flow::link_counters() const {
-  const std::lock_guard lock(mutex_);
-  return link_ ? link_->counters() : LinkCounters{};
-}
-
-FlowCounts Flow::counts() const {
-  const std::lock_guard lock(mutex_);
-  return counts_;
 }
 
 uint32_t Flow::add_memory(RegionRef region) {
@@ -68,13 +50,6 @@ void Flow::remove_memory(uint32_t key) {
   memory_.erase(found);
 }
 
-bool Flow::send_control(PacketKind kind, const uint8_t* bytes, size_t size, int64_t now_ns) {
-  const std::lock_guard lock(mutex_);
-  if (controls_.size() >= kControlsMax) return false;
-  controls_.push_back(std::make_shared<Datagram>(Datagram{kind, now_ns, {bytes, bytes + size}}));
-  return true;
-}
-
 void Flow::ring(uint32_t number, uint16_t index, int64_t now_ns) {
   const std::lock_guard lock(mutex_);
   for (Queue& queue : queues_) {
@@ -87,37 +62,10 @@ void Flow::ring(uint32_t number, uint16_t index, int64_t now_ns) {
 void Flow::close() {
   const std::lock_guard lock(mutex_);
   closed_ = true;
+  drop_queued();
   delayed_.clear();
-  controls_.clear();
   memory_.clear();
   peer_.reset();
-}
-
-// As the UDP transport admits datagrams: late by no fault of the sender's clock.
-bool Flow::admit(int64_t now_ns, int64_t ready_ns, uint32_t wire_bytes, int64_t* at_ns) {
-  const int64_t earliest = std::max(ready_ns, now_ns - kCatchUpNs);
-  int64_t at = now_ns;
-  const bool rated = link_->config().rate_bps > 0;
-  if (rated || rate_bps_ > 0) at = earliest;
-  if (rated) {
-    if (link_->free_at_ns() > now_ns + kAheadNs) {
-      *at_ns = link_->free_at_ns() - kAheadNs / 2;
-      return false;
-    }
-    at = std::max(at, std::min(link_->free_at_ns(), now_ns));
-  }
-  if (rate_bps_ > 0) {
-    const auto paced = static_cast<int64_t>(pace_next_ns_);
-    if (paced > now_ns + kAheadNs) {
-      *at_ns = paced - kAheadNs / 2;
-      return false;
-    }
-    at = std::max(at, paced);
-    pace_next_ns_ = std::max(pace_next_ns_, static_cast<double>(at)) + wire_bytes * 8e9 / rate_bps_;
-  }
-  last_offer_ns_ = std::max(last_offer_ns_, at);
-  *at_ns = last_offer_ns_;
-  return true;
 }
 
 Flow::Queue* Flow::next_queue() {
@@ -168,55 +116,45 @@ void Flow::step_over(Queue* queue, bool signalled, uint8_t opcode) {
   if (signalled || opcode != SDR_DPA_CQE_SENT) device_.produce(queue->cq, cqe);
 }
 
-// Control first. Returns when to ask again.
+// Returns when to ask again.
 int64_t Flow::offer(int64_t now_ns) {
+  const std::lock_guard lock(shared_.link_mutex);
   for (int count = 0; count < kQuantum; count++) {
     if (delayed_.full()) return delayed_.next_due_ns();
+    Queue* queue = next_queue();
+    if (queue == nullptr) return kNever;
     Flight flight;
-    int64_t ready_ns = 0;
-    uint32_t payload = 0;
-    PacketKind kind = PacketKind::data;
-    Queue* queue = nullptr;
-    bool signalled = false;
-    if (!controls_.empty()) {
-      flight.control = controls_.front();
-      ready_ns = flight.control->ready_ns;
-      kind = flight.control->kind;
-      payload = static_cast<uint32_t>(flight.control->bytes.size());
-    } else {
-      queue = next_queue();
-      if (queue == nullptr) return kNever;
-      bool nothing = false;
-      const bool valid = read_wqe(*queue, &flight.packet, &nothing, &signalled);
-      if (!valid || nothing) {
-        step_over(queue, signalled, valid ? SDR_DPA_CQE_SENT : SDR_DPA_CQE_SEND_ERROR);
-        continue;
-      }
-      ready_ns = queue->ready_ns;
-      payload = flight.packet.bytes;
+    bool nothing = false, signalled = false;
+    const bool valid = read_wqe(*queue, &flight.packet, &nothing, &signalled);
+    if (!valid || nothing) {
+      step_over(queue, signalled, valid ? SDR_DPA_CQE_SENT : SDR_DPA_CQE_SEND_ERROR);
+      continue;
     }
-    const uint32_t wire = payload + kWireHeaderBytes;
+    const uint32_t payload = flight.packet.bytes, wire = payload + kWireHeaderBytes;
     int64_t at = 0;
-    if (!admit(now_ns, ready_ns, wire, &at)) {
-      if (queue != nullptr) turn_ = static_cast<size_t>(queue - queues_.data());
+    if (!shared_.admit(now_ns, queue->ready_ns, wire, &at)) {
+      turn_ = static_cast<size_t>(queue - queues_.data());
       return at;
     }
-    const Fate fate = link_->offer(at, wire, payload, kind);
+    const Fate fate = shared_.link->offer(at, wire, payload, PacketKind::data);
     for (uint32_t copy = 0; copy < fate.copies; copy++) {
       flight.corrupt = fate.corrupt[copy];
       delayed_.push(fate.arrive_ns[copy], flight);
     }
-    counts_.wire_bytes_sent += wire;
-    if (queue == nullptr) {
-      counts_.control_sent++;
-      controls_.pop_front();
-    } else {
-      counts_.packets_sent++;
-      counts_.bytes_sent += payload;
-      step_over(queue, signalled, SDR_DPA_CQE_SENT);
-    }
+    sent.wire_bytes_sent.add(wire);
+    sent.packets_sent.add(1);
+    sent.bytes_sent.add(payload);
+    step_over(queue, signalled, SDR_DPA_CQE_SENT);
   }
   return now_ns;
+}
+
+void Flow::emit(Parcel* parcel, uint32_t, bool corrupt) {
+  if (corrupt) {
+    peer_->take_corrupted();
+  } else {
+    peer_->take_control(parcel->control.get(), parcel->control_bytes, shared_.environment->now_ns());
+  }
 }
 
 void Flow::deliver_due(int64_t now_ns) {
@@ -224,19 +162,19 @@ void Flow::deliver_due(int64_t now_ns) {
     const Flight flight = delayed_.pop();
     if (flight.corrupt) {
       peer_->take_corrupted();
-    } else if (flight.control) {
-      peer_->take_control(flight.control->bytes.data(), flight.control->bytes.size(), now_ns);
     } else {
       peer_->take(flight.packet, now_ns);
     }
   }
 }
 
+// Control first.
 int64_t Flow::pump(int64_t now_ns) {
   const std::lock_guard lock(mutex_);
-  if (closed_ || !link_) return kNever;
+  if (closed_ || !peer_) return kNever;
   deliver_due(now_ns);
-  const int64_t again = offer(now_ns);
+  int64_t again = SendLane::pump(now_ns, kQuantum);
+  again = std::min(again, offer(now_ns));
   deliver_due(now_ns);
   return delayed_.empty() ? again : std::min(again, delayed_.next_due_ns());
 }

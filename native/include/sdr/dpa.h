@@ -31,6 +31,9 @@ struct DpaError {
 
 class DpaContext {
  public:
+  // Whether a context of this build can run on a card. None can: the emulated card's half (keys, links, control
+  // datagrams) has no counterpart for a real one yet. docs/dpa.md says what there is.
+  static constexpr bool runs_on_card() { return false; }
   // `wake` is called from any thread when the event queue became non-empty. Null on error.
   static std::unique_ptr<DpaContext> create(const DpaOptions& options, std::function<void()> wake, DpaError* error);
   ~DpaContext();  // shutdown(), then frees the queue pairs' memory

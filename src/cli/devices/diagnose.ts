@@ -218,8 +218,8 @@ function dpaBackend(facts: HardwareFacts): HardwareReport["backends"]["dpa"] {
     reasons.push(
       reason(
         "addon-without-flexio",
-        "the native addon was built without FlexIO",
-        "install DOCA with dpacc and FlexIO's headers, then npm run build:native",
+        "this build's DPA transport runs under emulation only",
+        "docs/dpa.md says what there is for cards, and how to try it",
       ),
     );
   if (reasons.length === 0) return { implementation: "flexio", available: true, reasons };

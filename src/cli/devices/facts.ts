@@ -59,7 +59,7 @@ export interface HardwareFacts {
     readonly error: string | null;
     /** Built with rdma-core's headers; null: it does not tell. */
     readonly verbs: boolean | null;
-    /** Built with FlexIO; null: it does not tell. */
+    /** Its DPA transport can run on a card, by FlexIO; null: it does not tell. */
     readonly flexio: boolean | null;
     readonly dpaEmulation: boolean;
   };
