@@ -46,6 +46,7 @@ VerbsQueuePair::~VerbsQueuePair() {
 }
 
 std::vector<uint8_t> VerbsQueuePair::info() const {
+  if (closed_) return {};
   Info info;
   info.reliable = device_.options.reliable;
   info.ethernet = device_.is_ethernet();
@@ -95,7 +96,7 @@ sdr_status VerbsQueuePair::post_receive(uint32_t message, RegionRef region, uint
   if (sdr_rx_slot_message(shared_.rx, message % shared_.geometry.slots) != UINT32_MAX)
     return SDR_BUSY;
   if (const int number = keys_->open(message, region, offset, bytes, parity); number != 0) {
-    shared_.failure.set(device_.memory_error(number, bytes).what);
+    refusal_ = device_.memory_error(number, bytes);
     return SDR_NO_MEMORY;
   }
   const sdr_status status =
@@ -167,7 +168,7 @@ sdr_status VerbsQueuePair::post_send(uint32_t message, uint32_t work_request, Re
   if (!is_opened(*send, first_chunk, bytes)) return SDR_INVALID;
   const uint32_t local_key = device_.local_key(region);
   if (local_key == 0) {
-    shared_.failure.set(device_.memory_error(errno, region->bytes).what);
+    refusal_ = device_.memory_error(errno, region->bytes);
     return SDR_NO_MEMORY;
   }
   return sends_.post(message, work_request, std::move(region), source_offset, first_chunk, bytes,

@@ -26,6 +26,8 @@ class VerbsQueuePair final : public QueuePair {
   sdr_status connect(const uint8_t* info, size_t bytes, const LinkConfig& link, uint64_t seed,
                      VerbsError* error);
   std::string failure() const { return shared_.failure.get(); }
+  // Of the last SDR_NO_MEMORY. Control thread.
+  const VerbsError& refusal() const { return refusal_; }
   void progress_drained(uint32_t message) { shared_.progress_drained(message); }
   uint32_t receive_depth() const { return lanes_.front()->receive_depth(); }
 
@@ -66,6 +68,7 @@ class VerbsQueuePair final : public QueuePair {
   Sends sends_;
   std::unique_ptr<SlotKeys> keys_;
   RootAddress peer_root_;
+  VerbsError refusal_;
   bool closed_ = false;
 };
 
