@@ -46,13 +46,14 @@ class MessageKeys final : public SlotKeys {
     return 0;
   }
 
-  void close(uint32_t message) override {
+  bool close(uint32_t message) override {
     Slot& slot = slots_[message % geometry_.slots];
-    if (slot.message != message) return;
+    if (slot.message != message) return true;
     // The keys before the memory, which may serve something else at once.
     slot.own.reset();
     slot.parity.reset();
     slot = {};
+    return true;
   }
 
   size_t grant(uint32_t message, uint8_t out[kGrantBytesMax]) const override {

@@ -101,7 +101,7 @@ sdr_status VerbsQueuePair::post_receive(uint32_t message, RegionRef region, uint
   }
   const sdr_status status =
       receives_.post(message, std::move(region), offset, bytes, std::move(parity));
-  if (status != SDR_OK) keys_->close(message);
+  if (status != SDR_OK) close_key(message);
   return status;
 }
 
@@ -123,8 +123,16 @@ sdr_status VerbsQueuePair::set_length(uint32_t message, uint64_t bytes, bool* co
 sdr_status VerbsQueuePair::complete(uint32_t message) {
   if (closed_) return SDR_CLOSED;
   const sdr_status status = receives_.complete(message);
-  if (status == SDR_OK) keys_->close(message);
+  if (status == SDR_OK) close_key(message);
   return status;
+}
+
+void VerbsQueuePair::close_key(uint32_t message) {
+  if (keys_->close(message)) return;
+  shared_.failure.set("its memory key on " + device_.options.device +
+                          " cannot be changed any more: the queue for its updates has failed",
+                      true);
+  shared_.report_error(EIO);
 }
 
 // ---- send side ----

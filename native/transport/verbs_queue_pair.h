@@ -58,6 +58,7 @@ class VerbsQueuePair final : public QueuePair {
  private:
   std::vector<SendLane*> make_lanes();
   bool is_opened(const OpenSend& send, uint32_t first_chunk, uint64_t bytes) const;
+  void close_key(uint32_t message);
 
   Device& device_;
   Shared shared_;

@@ -372,6 +372,30 @@ TEST(a_receive_whose_memory_cannot_be_registered_is_refused_with_the_reason) {
   }
 }
 
+// The queue on which keys are changed fails by itself, between a receive's posting and its end:
+// memory is safe all the same, and the queue pair says that it is of no more use.
+TEST(a_root_key_that_cannot_be_changed_any_more_lets_nobody_write) {
+  Setup setup = on_mlx5();
+  // Two data queues, control, updates of the first end; the same of the second. Its entries'
+  // updates, then the post's.
+  setup.config =
+      "break 8 after " + std::to_string(setup.slots * setup.generations + 1) + " general vendor 5";
+  Pair pair(setup);
+  const Memory from(50'000, 1), later(50'000, 2), to(50'000);
+  begin(pair, 0, from, to);
+  CHECK_EQ(pair.a.qp->post_send(0, 0, from.region, 0, 0, 50'000), SDR_OK);
+  pair.wait("the message", [&] { return pair.b.is_complete(0); });
+  CHECK_EQ(pair.b.qp->complete(0), SDR_OK);
+  CHECK_EQ(to.region.use_count(), 1L);
+  pair.wait("the failure", [&] { return pair.b.has_failed(); });
+  CHECK(pair.b.context->failure(pair.b.qp->id()).find("memory key on mlx1") != std::string::npos);
+  CHECK_EQ(pair.a.qp->post_send(0, 1, later.region, 0, 0, 50'000), SDR_OK);
+  pair.wait("injection", [&] { return pair.a.count(EventType::injected, 0) == 2; });
+  CHECK(*to.bytes == *from.bytes);
+  CHECK_EQ(pair.b.qp->post_receive(1, later.region, 0, 50'000), SDR_NO_MEMORY);
+  CHECK_EQ(later.region.use_count(), 1L);
+}
+
 TEST(infos_of_random_bytes_are_refused_in_words) {
   Pair pair(Setup{});
   const sdr_geometry geometry = geometry_of(pair.setup);
