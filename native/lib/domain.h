@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "lib/error.h"
 #include "lib/json.h"
 #include "sdr/transport.h"
 
@@ -57,6 +58,10 @@ class Domain {
 
   // Why the transport failed a queue pair, where it knows more than the error's number.
   virtual std::string failure(const QueuePair&) const { return {}; }
+  // Why a post last gave SDR_NO_MEMORY.
+  virtual Error refusal(const QueuePair&) const {
+    return make_error(SDR_EXT_ENVIRONMENT, "there is no memory for it", "end other programs");
+  }
 
   // A timer may be due earlier than it was.
   virtual void rearm() = 0;

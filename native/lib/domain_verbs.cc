@@ -42,12 +42,14 @@ bool from_base64(std::string text, std::vector<uint8_t>& bytes) {
   return true;
 }
 
-[[noreturn]] void fail_with(const VerbsError& error) {
+Error to_error(const VerbsError& error) {
   Code code = SDR_EXT_ENVIRONMENT;
   for (int number = 1; number <= SDR_EXT_DEADLOCK; number++)
     if (error.code == code_name(static_cast<Code>(number))) code = static_cast<Code>(number);
-  fail(code, error.what, error.remedy);
+  return make_error(code, error.what, error.remedy);
 }
+
+[[noreturn]] void fail_with(const VerbsError& error) { throw Failure(to_error(error)); }
 
 class VerbsDomain final : public RealDomain {
  public:
@@ -114,6 +116,7 @@ class VerbsDomain final : public RealDomain {
 
   void destroy_qp(QueuePair& qp) override { context_->destroy_qp(qp.id()); }
   std::string failure(const QueuePair& qp) const override { return context_->failure(qp.id()); }
+  Error refusal(const QueuePair& qp) const override { return to_error(context_->refusal(qp.id())); }
 
  private:
   EventQueue& events() override { return context_->events(); }

@@ -38,6 +38,7 @@ sdr_recv_handle& ReceiveSide::post(MemoryRef memory, uint64_t offset, uint64_t b
          "wait until it has");
   const sdr_status status =
       end_.native->post_receive(next_, memory ? memory->region : nullptr, offset, bytes);
+  if (status == SDR_NO_MEMORY) throw Failure(end_.domain.refusal(*end_.native));
   if (status != SDR_OK)
     fail(status == SDR_BUSY ? SDR_EXT_BUSY : SDR_EXT_INVALID_ARGUMENT,
          "receive " + number(next_) + " was refused (status " + number(status) + ")",

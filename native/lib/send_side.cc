@@ -243,6 +243,7 @@ bool SendSide::post(sdr_send_handle& handle, Range& range) {
       end_.native->post_send(handle.message, next_work_, range.hold.memory()->region, range.offset,
                              range.chunk, range.bytes);
   if (status == SDR_BUSY) return false;
+  if (status == SDR_NO_MEMORY) throw Failure(end_.domain.refusal(*end_.native));
   if (status != SDR_OK)
     fail(SDR_EXT_INVALID_ARGUMENT,
          "the transport refused " + number(range.bytes) + " B at chunk " + number(range.chunk) +

@@ -39,6 +39,7 @@ Napi::Function VerbsContextWrap::define(Napi::Env env) {
                       InstanceMethod("info", &VerbsContextWrap::info),
                       InstanceMethod("connect", &VerbsContextWrap::connect),
                       InstanceMethod("failure", &VerbsContextWrap::failure),
+                      InstanceMethod("refusal", &VerbsContextWrap::refusal),
                       InstanceMethod("nowNs", &VerbsContextWrap::now),
                       InstanceMethod("drain", &VerbsContextWrap::drain),
                       InstanceMethod("workerCpuNs", &VerbsContextWrap::worker_cpu),
@@ -138,6 +139,13 @@ Napi::Value VerbsContextWrap::failure(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Napi::String::New(env,
                            native(env).failure(QueuePairWrap::unwrap(info[0]).native(env).id()));
+}
+
+// An error as they are thrown; undefined when no post was refused.
+Napi::Value VerbsContextWrap::refusal(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const VerbsError error = native(env).refusal(QueuePairWrap::unwrap(info[0]).native(env).id());
+  return error.what.empty() ? env.Undefined() : to_error(env, error).Value();
 }
 
 Napi::Value VerbsContextWrap::now(const Napi::CallbackInfo& info) {

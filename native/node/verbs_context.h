@@ -22,6 +22,7 @@ class VerbsContextWrap : public Napi::ObjectWrap<VerbsContextWrap>, public OpenC
   Napi::Value info(const Napi::CallbackInfo& info);
   Napi::Value connect(const Napi::CallbackInfo& info);
   Napi::Value failure(const Napi::CallbackInfo& info);
+  Napi::Value refusal(const Napi::CallbackInfo& info);
   Napi::Value now(const Napi::CallbackInfo& info);
   Napi::Value drain(const Napi::CallbackInfo& info);
   Napi::Value worker_cpu(const Napi::CallbackInfo& info);

@@ -45,7 +45,8 @@ struct VerbsContext::State {
     if (shut) return;
     shut = true;
     for (auto& [id, qp] : queue_pairs) qp->close();
-    for (auto& channel : channels) channel->stop();
+    for (auto& channel : channels) channel->close();
+    if (device) device->close();
   }
   ~State() { shutdown(); }
 };
@@ -166,6 +167,11 @@ std::string VerbsContext::failure(uint32_t qp) const {
   return found == nullptr ? std::string() : found->failure();
 }
 
+VerbsError VerbsContext::refusal(uint32_t qp) const {
+  const VerbsQueuePair* found = state_->find(qp);
+  return found == nullptr ? VerbsError() : found->refusal();
+}
+
 void VerbsContext::destroy_qp(uint32_t qp) { state_->queue_pairs.erase(qp); }
 
 std::vector<int64_t> VerbsContext::worker_cpu_ns() const {
@@ -212,6 +218,7 @@ sdr_status VerbsContext::connect(uint32_t, const uint8_t*, size_t, const LinkCon
   return SDR_CLOSED;
 }
 std::string VerbsContext::failure(uint32_t) const { return {}; }
+VerbsError VerbsContext::refusal(uint32_t) const { return {}; }
 void VerbsContext::destroy_qp(uint32_t) {}
 EventQueue& VerbsContext::events() { return state_->events; }
 std::vector<int64_t> VerbsContext::worker_cpu_ns() const { return {}; }

@@ -20,9 +20,10 @@ void make_nonblocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLO
 Channel::Channel(uint32_t index, Device& device, Environment& environment)
     : Worker("sdr-verbs-", index, environment), device_(device), environment_(environment) {}
 
-Channel::~Channel() {
+void Channel::close() {
   stop();
   if (events_ != nullptr) device_.ibv.destroy_comp_channel(events_);
+  events_ = nullptr;
 }
 
 ibv_comp_channel* Channel::open() {

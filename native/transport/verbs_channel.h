@@ -12,9 +12,11 @@ namespace sdr::verbs {
 class Channel final : public Worker {
  public:
   Channel(uint32_t index, Device& device, Environment& environment);
-  ~Channel() override;
+  ~Channel() override { close(); }
   // Null on failure, with errno set.
   ibv_comp_channel* open();
+  // Once no lane is left: joins the thread, and lets the device go.
+  void close();
   ibv_comp_channel* events() const { return events_; }
 
   // From any one thread, and complete on return: after remove() this channel neither sends nor

@@ -134,10 +134,12 @@ std::unique_ptr<Device> Device::open(const VerbsOptions& options, VerbsError* er
   return device;
 }
 
-Device::~Device() {
+void Device::close() {
   kept_.clear();
   if (pd != nullptr) ibv.dealloc_pd(pd);
   if (context != nullptr) ibv.close_device(context);
+  pd = nullptr;
+  context = nullptr;
 }
 
 bool Device::open_named(VerbsError* error) {
@@ -311,10 +313,13 @@ VerbsError Device::memory_error(int number, uint64_t bytes) const {
                        options.device + ": " + reason(number),
                    "use memory that stays mapped"};
   rlimit limit{};
-  if (number == ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
-      limit.rlim_cur != RLIM_INFINITY) {
-    error.what += " (the limit of locked memory is " + std::to_string(limit.rlim_cur) + " B)";
-    error.remedy = "raise it: ulimit -l unlimited, or memlock in /etc/security/limits.conf";
+  if (number == ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0) {
+    const bool is_limited = limit.rlim_cur != RLIM_INFINITY;
+    error.what += " (the limit of locked memory is " +
+                  (is_limited ? std::to_string(limit.rlim_cur) + " B)" : "infinite)");
+    error.remedy = is_limited
+                       ? "raise it: ulimit -l unlimited, or memlock in /etc/security/limits.conf"
+                       : "register less: the device or the machine has no memory for more";
   } else if (number == EOPNOTSUPP || number == EPROTONOSUPPORT) {
     error.remedy = "its driver takes no dmabuf: use host memory";
   }

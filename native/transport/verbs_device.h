@@ -34,7 +34,7 @@ class Registration {
 class Device {
  public:
   static std::unique_ptr<Device> open(const VerbsOptions& options, VerbsError* error);
-  ~Device();
+  ~Device() { close(); }
   Device(const Device&) = delete;
 
   const Ibv& ibv;
@@ -52,6 +52,8 @@ class Device {
   const Mlx5* mlx5 = nullptr;  // null: not such a device, or opened without its extensions
 #endif
 
+  // Once nothing of it is in use.
+  void close();
   bool is_ethernet() const { return port.link_layer == IBV_LINK_LAYER_ETHERNET; }
   bool has_dmabuf() const;
   // Whether it can have one key for all slots (verbs_root_key).

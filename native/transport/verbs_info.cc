@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "transport/crc32c.h"
 #include "transport/verbs_wire.h"
 
 namespace sdr::verbs {
@@ -9,8 +10,15 @@ namespace {
 
 constexpr uint8_t kVersion = 1, kReliable = 1, kEthernet = 2, kHasGid = 4;
 constexpr uint8_t kMagic[4] = {'S', 'D', 'R', 'V'};
-constexpr size_t kFixedBytes = 56;
+constexpr size_t kFixedBytes = 56, kChecksumAt = 36;
 constexpr uint32_t kNumberMax = 0xffffff;  // 24 bits on the wire
+
+uint32_t checksum(const uint8_t* bytes, size_t size) {
+  static constexpr uint8_t none[sizeof(uint32_t)] = {};
+  const uint32_t before = crc32c(none, sizeof none, crc32c(bytes, kChecksumAt));
+  const size_t after = kChecksumAt + sizeof none;
+  return crc32c(bytes + after, size - after, before);
+}
 
 bool refuse(VerbsError* error, std::string what, std::string remedy) {
   *error = {0, "PEER_INCOMPATIBLE", std::move(what), std::move(remedy)};
@@ -43,6 +51,7 @@ std::vector<uint8_t> write_info(const Info& info) {
       at += 4;
     }
   }
+  put(out.data() + kChecksumAt, checksum(out.data(), out.size()));
   return out;
 }
 
@@ -58,6 +67,8 @@ bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, 
                       std::to_string(kVersion),
                   "use the same version on both ends");
   }
+  if (get<uint32_t>(bytes + kChecksumAt) != checksum(bytes, size))
+    return refuse(error, "the peer's info was changed on its way: its checksum differs", unchanged);
   const uint32_t generations = bytes[10], channels = bytes[11];
   if (generations != geometry.generations || channels != geometry.channels) {
     return refuse(error,
@@ -77,9 +88,9 @@ bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, 
   std::memcpy(info.gid.raw, bytes + 12, sizeof info.gid.raw);
   info.control_number = get<uint32_t>(bytes + 28);
   info.root = {get<uint32_t>(bytes + 32), get<uint64_t>(bytes + 40), get<uint64_t>(bytes + 48)};
-  bool valid =
-      (flags & ~(kReliable | kEthernet | kHasGid)) == 0 && get<uint32_t>(bytes + 36) == 0 &&
-      size == kFixedBytes + 4 * size_t{generations} * channels && info.control_number <= kNumberMax;
+  bool valid = (flags & ~(kReliable | kEthernet | kHasGid)) == 0 &&
+               size == kFixedBytes + 4 * size_t{generations} * channels &&
+               info.control_number <= kNumberMax;
   valid = valid && (info.mtu == 256 || info.mtu == 512 || info.mtu == 1024 || info.mtu == 2048 ||
                     info.mtu == 4096);
   // All entries of a root key lie within what an address can say.

@@ -13,8 +13,9 @@ namespace sdr::verbs {
 //   0 "SDRV"   4 u8 version (1)   5 u8 flags: 1 RC, 2 Ethernet, 4 has a GID   6 u16 MTU in bytes
 //   8 u16 LID  10 u8 generations  11 u8 channels   12 GID, 16 bytes   28 u32 number of the control
 //   queue
-//  32 u32 root key, 0 for none    36 u32 0         40 u64 data stride 48 u64 parity stride of its
-//  entries 56 u32 number of each data queue: all generations of channel 0, then of channel 1 ...
+//  32 u32 root key, 0 for none    36 u32 CRC-32C of all of it, with 0 here
+//  40 u64 data stride  48 u64 parity stride of its entries
+//  56 u32 number of each data queue: all generations of channel 0, then of channel 1 ...
 struct Info {
   bool reliable = false, ethernet = false, has_gid = false;
   uint32_t mtu = 0;

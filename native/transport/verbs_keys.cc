@@ -46,14 +46,14 @@ class MessageKeys final : public SlotKeys {
     return 0;
   }
 
-  int close(uint32_t message) override {
+  bool close(uint32_t message) override {
     Slot& slot = slots_[message % geometry_.slots];
-    if (slot.message != message) return 0;
+    if (slot.message != message) return true;
     // The keys before the memory, which may serve something else at once.
     slot.own.reset();
     slot.parity.reset();
     slot = {};
-    return 0;
+    return true;
   }
 
   size_t grant(uint32_t message, uint8_t out[kGrantBytesMax]) const override {

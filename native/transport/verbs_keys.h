@@ -24,8 +24,9 @@ class SlotKeys {
   // Opens the memory of a receive that is about to be posted. 0, or an errno.
   virtual int open(uint32_t message, const RegionRef& region, uint64_t offset, uint64_t bytes,
                    const Parity& parity) = 0;
-  // 0, or an errno: the memory could not be closed, and the queues that write to it must be.
-  virtual int close(uint32_t message) = 0;
+  // False: the device changes keys no more. It has none of this queue pair's any longer, so that
+  // nothing is written, and open() fails.
+  virtual bool close(uint32_t message) = 0;
   virtual size_t grant(uint32_t message, uint8_t out[kGrantBytesMax]) const = 0;
   virtual RootAddress root() const { return {}; }
 };

@@ -326,21 +326,24 @@ size_t Lane::reap(Report& report) {
     }
     ibv_end_poll(send_cq_);
   }
+  if (error_ != 0 && count < kPollMax) shared_.report_error(error_);
   return count;
 }
 
-// The queue pair's failure; what was flushed because of an earlier one is none of its own.
+// What fails first in a queue flushes its other half too, whose completion queue may be read first:
+// the cause counts, whenever it comes.
 void Lane::fail(Queue& queue, const char* side, ibv_wc_status status, uint32_t vendor) {
   queue.failed = true;
   queue.hardware.to_error();  // what is still in it comes back flushed
   const char* what = &queue == &control_ ? "control" : "data";
   const char* name = device_.ibv.wc_status_str(status);
   shared_.failure.set(std::string(side) + " on the " + what + " queue " +
-                      std::to_string(queue.hardware.number()) + ": " +
-                      (name != nullptr ? name : "unknown status") + " (status " +
-                      std::to_string(status) + ", vendor code " + std::to_string(vendor) + ")");
-  shared_.report_error(
-      status == IBV_WC_RETRY_EXC_ERR || status == IBV_WC_RNR_RETRY_EXC_ERR ? ETIMEDOUT : EIO);
+                          std::to_string(queue.hardware.number()) + ": " +
+                          (name != nullptr ? name : "unknown status") + " (status " +
+                          std::to_string(status) + ", vendor code " + std::to_string(vendor) + ")",
+                      status != IBV_WC_WR_FLUSH_ERR);
+  const bool is_silence = status == IBV_WC_RETRY_EXC_ERR || status == IBV_WC_RNR_RETRY_EXC_ERR;
+  if (error_ == 0 || is_silence) error_ = is_silence ? ETIMEDOUT : EIO;
 }
 
 // ---- receiving ----

@@ -17,12 +17,14 @@ struct LaneCounters {
   Counter control_received, control_dropped, malformed, send_errors;
 };
 
-// Why a queue pair failed, said once. From any thread.
+// Why a queue pair failed: the first cause, or what was flushed until that is known. From any
+// thread.
 class Failure {
  public:
-  void set(const std::string& text) {
+  void set(const std::string& text, bool is_cause) {
     const std::lock_guard lock(mutex_);
-    if (text_.empty()) text_ = text;
+    if (text_.empty() || (is_cause && !has_cause_)) text_ = text;
+    has_cause_ |= is_cause;
   }
   std::string get() const {
     const std::lock_guard lock(mutex_);
@@ -32,6 +34,7 @@ class Failure {
  private:
   mutable std::mutex mutex_;
   std::string text_;
+  bool has_cause_ = false;
 };
 
 struct Shared : QpShared {
@@ -73,7 +76,8 @@ class Lane final : public SendLane {
   // ---- the channel's thread ----
   // Steps what has arrived. How many completions.
   size_t receive(int64_t now_ns, Report& report);
-  // Takes back what has been sent; work requests are injected.
+  // Takes back what has been sent; work requests are injected. After receive(): a failure is
+  // reported here, when both queues were looked at.
   size_t reap(Report& report);
   // Moves up to `quantum` packets to the send queues; as SendLane's.
   int64_t pump(int64_t now_ns, size_t quantum, Report& report);
@@ -148,6 +152,7 @@ class Lane final : public SendLane {
   uint32_t control_posted_ = 0;  // receives
   uint32_t full_ = 0;            // queues that take no more
   bool armed_ = false;
+  int error_ = 0;  // of a failure that is not reported yet
 };
 
 }  // namespace sdr::verbs

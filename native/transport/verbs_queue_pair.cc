@@ -46,6 +46,7 @@ VerbsQueuePair::~VerbsQueuePair() {
 }
 
 std::vector<uint8_t> VerbsQueuePair::info() const {
+  if (closed_) return {};
   Info info;
   info.reliable = device_.options.reliable;
   info.ethernet = device_.is_ethernet();
@@ -96,12 +97,12 @@ sdr_status VerbsQueuePair::post_receive(uint32_t message, RegionRef region, uint
     return SDR_BUSY;
   if (const int number = keys_->open(message, region, offset, bytes, parity); number != 0) {
     if (number == E2BIG) return SDR_TOO_LARGE;
-    shared_.failure.set(device_.memory_error(number, bytes).what);
+    refusal_ = device_.memory_error(number, bytes);
     return SDR_NO_MEMORY;
   }
   const sdr_status status =
       receives_.post(message, std::move(region), offset, bytes, std::move(parity));
-  if (status != SDR_OK) keys_->close(message);
+  if (status != SDR_OK) close_key(message);
   return status;
 }
 
@@ -123,13 +124,16 @@ sdr_status VerbsQueuePair::set_length(uint32_t message, uint64_t bytes, bool* co
 sdr_status VerbsQueuePair::complete(uint32_t message) {
   if (closed_) return SDR_CLOSED;
   const sdr_status status = receives_.complete(message);
-  if (status != SDR_OK) return status;
-  if (const int number = keys_->close(message); number != 0) {
-    // The queues then: nothing may write to that memory any more.
-    for (const auto& lane : lanes_) lane->halt();
-    lanes_.front()->device_failed("a memory key could not be revoked");
-  }
-  return SDR_OK;
+  if (status == SDR_OK) close_key(message);
+  return status;
+}
+
+void VerbsQueuePair::close_key(uint32_t message) {
+  if (keys_->close(message)) return;
+  shared_.failure.set("its memory key on " + device_.options.device +
+                          " cannot be changed any more: the queue for its updates has failed",
+                      true);
+  shared_.report_error(EIO);
 }
 
 // ---- send side ----
@@ -173,7 +177,7 @@ sdr_status VerbsQueuePair::post_send(uint32_t message, uint32_t work_request, Re
   if (!is_opened(*send, first_chunk, bytes)) return SDR_INVALID;
   const uint32_t local_key = device_.local_key(region);
   if (local_key == 0) {
-    shared_.failure.set(device_.memory_error(errno, region->bytes).what);
+    refusal_ = device_.memory_error(errno, region->bytes);
     return SDR_NO_MEMORY;
   }
   return sends_.post(message, work_request, std::move(region), source_offset, first_chunk, bytes,

@@ -26,6 +26,8 @@ class VerbsQueuePair final : public QueuePair {
   sdr_status connect(const uint8_t* info, size_t bytes, const LinkConfig& link, uint64_t seed,
                      VerbsError* error);
   std::string failure() const { return shared_.failure.get(); }
+  // Of the last SDR_NO_MEMORY. Control thread.
+  const VerbsError& refusal() const { return refusal_; }
   void progress_drained(uint32_t message) { shared_.progress_drained(message); }
 
   uint32_t id() const override { return shared_.id; }
@@ -55,6 +57,7 @@ class VerbsQueuePair final : public QueuePair {
  private:
   std::vector<SendLane*> make_lanes();
   bool is_opened(const OpenSend& send, uint32_t first_chunk, uint64_t bytes) const;
+  void close_key(uint32_t message);
 
   Device& device_;
   Shared shared_;
@@ -65,6 +68,7 @@ class VerbsQueuePair final : public QueuePair {
   Sends sends_;
   std::unique_ptr<SlotKeys> keys_;
   RootAddress peer_root_;
+  VerbsError refusal_;
   bool closed_ = false;
 };
 

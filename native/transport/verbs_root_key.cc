@@ -143,7 +143,7 @@ class RootKey final : public SlotKeys {
         geometry.max_message_bytes + geometry.packet_bytes;
   }
   ~RootKey() override {
-    if (key_ != nullptr) device_.mlx5->destroy_mkey(key_);
+    drop_key();
     if (nothing_ != nullptr) device_.ibv.dereg_mr(nothing_);
   }
 
@@ -168,24 +168,30 @@ class RootKey final : public SlotKeys {
 
   int open(uint32_t message, const RegionRef& region, uint64_t offset, uint64_t bytes,
            const Parity& parity) override {
+    if (key_ == nullptr) return EIO;
     Piece own, beside;
     if (bytes > 0 && !piece_of(region, offset, bytes, &own)) return errno != 0 ? errno : EINVAL;
     if (parity.chunks > 0 &&
         !piece_of(parity.region, parity.offset, parity.chunks * chunk_bytes(geometry_), &beside))
       return errno != 0 ? errno : EINVAL;
     const uint32_t entry = root_entry(geometry_, message);
+    if (const int number = point(entry, own, beside, false); number != 0) {
+      drop_key();  // whether the entry points there now, nobody can tell
+      return number;
+    }
     held_[entry] = {region, parity.region};
     firsts_[entry] = parity.chunks == 0
                          ? UINT32_MAX
                          : sdr_rx_parity_first(&geometry_, bytes) * geometry_.packets_per_chunk;
-    return point(entry, own, beside, false);
+    return 0;
   }
 
-  int close(uint32_t message) override {
+  // The queue pair that changes keys can fail alone: what it no longer revokes goes with the key.
+  bool close(uint32_t message) override {
     const uint32_t entry = root_entry(geometry_, message);
-    const int number = point(entry, {}, {}, false);
-    if (number == 0) held_[entry] = {};  // else the memory stays until the device is closed
-    return number;
+    if (key_ != nullptr && point(entry, {}, {}, false) != 0) drop_key();
+    held_[entry] = {};
+    return key_ != nullptr;
   }
 
   size_t grant(uint32_t message, uint8_t out[kGrantBytesMax]) const override {
@@ -195,6 +201,11 @@ class RootKey final : public SlotKeys {
 
  private:
   uint32_t entries() const { return geometry_.slots * geometry_.generations; }
+
+  void drop_key() {
+    if (key_ != nullptr) device_.mlx5->destroy_mkey(key_);
+    key_ = nullptr;
+  }
 
   bool piece_of(const RegionRef& region, uint64_t offset, uint64_t bytes, Piece* out) {
     errno = E2BIG;

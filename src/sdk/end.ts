@@ -2,7 +2,7 @@
 import { ERROR_NUMBERS, type ErrorCode, SdrError } from "../base/errors.ts";
 import type { CloseFrame, ControlFrame } from "../reliability/frames.ts";
 import type { RttEstimator } from "../reliability/rtt.ts";
-import { type NativeQp, STATUS } from "../transport/native.ts";
+import { type NativeQp, type Refusal, STATUS } from "../transport/native.ts";
 import type { Capabilities } from "../transport/transport.ts";
 import type { ResolvedAttributes } from "./attributes.ts";
 import type { FrameWriter } from "./frame-writer.ts";
@@ -15,6 +15,8 @@ export interface End {
   readonly path: RttEstimator;
   readonly isConnected: boolean;
   nowNs(): number;
+  /** What a native call's status means, with the transport's own reason where it has one. */
+  refused(status: number, what: string): SdrError;
   /** Something was given to user code: virtual time waits for it. */
   userWoken(): void;
   /** Sends what is due and re-arms timers, after a call from user code. */
@@ -77,8 +79,15 @@ export function peerGaveUp(frame: CloseFrame): SdrError {
   );
 }
 
-/** A refused native call as an error. */
-export function statusError(status: number, what: string): SdrError {
+/** A refused native call as an error; `own` is the transport's reason for the last lack of memory. */
+export function statusError(status: number, what: string, own?: Refusal): SdrError {
+  if (status === STATUS.noMemory)
+    return new SdrError(
+      own?.code ?? "ENVIRONMENT",
+      `${what}: ${own?.message ?? "there is no memory for it"}`,
+      own?.remedy ?? "end other programs, or send and receive less at once",
+      { cause: own },
+    );
   if (status === STATUS.busy)
     return new SdrError("BUSY", `${what}: no slot is free`, "complete an earlier one first");
   if (status === STATUS.tooLarge)

@@ -23,7 +23,7 @@ import {
   resolveAttributes,
   toNativeConfig,
 } from "./attributes.ts";
-import { closeFrame, type End, peerGaveUp } from "./end.ts";
+import { closeFrame, type End, peerGaveUp, statusError } from "./end.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { decodeInfo, encodeInfo } from "./info.ts";
 import { oneShot } from "./one-shot.ts";
@@ -311,6 +311,11 @@ export class QueuePair implements End, Disposable, AsyncDisposable {
   /** @internal Tells the receiver that its final ACK has arrived. */
   confirm(message: number): void {
     this.writer.write({ kind: "done", message });
+  }
+
+  /** @internal */
+  refused(status: number, what: string): SdrError {
+    return statusError(status, what, this.half.refusal?.());
   }
 
   // ---- events ----

@@ -7,7 +7,7 @@ import { checkPolicyName } from "../reliability/codec.ts";
 import type { ControlFrame, StartFrame } from "../reliability/frames.ts";
 import { STATUS } from "../transport/native.ts";
 import { parityRegion } from "./coding.ts";
-import { closeFrame, type End, pollFrames, remember, statusError } from "./end.ts";
+import { closeFrame, type End, pollFrames, remember } from "./end.ts";
 import { Goodbyes } from "./goodbyes.ts";
 import { ReceiveHandle, type ReceiveOptions } from "./receive-handle.ts";
 import { MemoryRegion } from "./region.ts";
@@ -87,7 +87,7 @@ export class ReceiveSide {
     );
     // From here on the slot holds it, until the receive is completed.
     parity?.close();
-    if (status !== STATUS.ok) throw statusError(status, `receive ${message}`);
+    if (status !== STATUS.ok) throw this.end.refused(status, `receive ${message}`);
     this.next++;
     this.end.beginWaiting();
     const handle = new ReceiveHandle(this, message, { ...options, region, maxBytes });

@@ -8,7 +8,7 @@ import type { ControlFrame, CtsFrame, StartFrame } from "../reliability/frames.t
 import type { ChunkRange, PathEstimate } from "../reliability/policy.ts";
 import { STATUS } from "../transport/native.ts";
 import { LIMITS } from "./attributes.ts";
-import { closeFrame, type End, pollFrames, remember, statusError, toSdrError } from "./end.ts";
+import { closeFrame, type End, pollFrames, remember, toSdrError } from "./end.ts";
 import { Goodbyes } from "./goodbyes.ts";
 import type { MemoryRegion } from "./region.ts";
 import { SendHandle, type SendOptions } from "./send-handle.ts";
@@ -128,7 +128,7 @@ export class SendSide {
       );
     const handle = new SendHandle(this, this.next, options);
     const status = this.end.native.openSend(handle.message, bytes, immediate ?? 0);
-    if (status !== STATUS.ok) throw statusError(status, `send of message ${handle.message}`);
+    if (status !== STATUS.ok) throw this.end.refused(status, `send of message ${handle.message}`);
     this.next++;
     this.end.beginWaiting();
     this.handles.set(handle.message, handle);
@@ -162,10 +162,8 @@ export class SendSide {
     const { native, attributes } = this.end;
     const chunk = parity ? handle.parityFirst + first : first;
     const status = native.postSend(handle.message, id, region.native, offset, chunk, bytes);
-    if (status !== STATUS.ok) {
-      assert(status === STATUS.busy, `a checked post is refused with status ${status}`);
-      return status;
-    }
+    if (status === STATUS.busy) return status;
+    if (status !== STATUS.ok) throw this.end.refused(status, `data of message ${handle.message}`);
     this.nextWork = (this.nextWork + 1) >>> 0;
     const count = Math.ceil(bytes / attributes.chunkBytes);
     this.work.set(id, { handle, range: { first, count, parity } });

@@ -3,6 +3,7 @@
  * Statuses are the numbers of sdr_status (native/include/sdr/engine.h). 64-bit byte counts and nanoseconds
  * cross as JavaScript numbers (exact below 2^53).
  */
+import type { ErrorCode } from "../base/errors.ts";
 import { loadAddon } from "./loader.ts";
 
 export const STATUS = {
@@ -239,6 +240,12 @@ export interface NativeVerbsOptions {
   trafficClass: number;
 }
 
+/** The reason for a call's status, as the transport has it: an error, to throw as another. */
+export interface Refusal extends Error {
+  readonly code: ErrorCode;
+  readonly remedy: string;
+}
+
 export interface NativeVerbsContext {
   readonly capabilities: {
     device: string;
@@ -260,6 +267,8 @@ export interface NativeVerbsContext {
   connect(qp: NativeQp, peer: Uint8Array, link: NativeLink, seed: number): number;
   /** Why the queue pair failed; "" when it did not. */
   failure(qp: NativeQp): string;
+  /** Why a post last gave noMemory; undefined when none did. */
+  refusal(qp: NativeQp): Refusal | undefined;
   nowNs(): number;
   drain(): number;
   /** Processor time of each progress thread so far. */

@@ -4,7 +4,14 @@
  */
 import { check, type ErrorCode, SdrError } from "../base/errors.ts";
 import type { LinkProfile } from "../link/profile.ts";
-import { EVENT, type NativeEvents, type NativeQp, type NativeQpConfig, STATUS } from "./native.ts";
+import {
+  EVENT,
+  type NativeEvents,
+  type NativeQp,
+  type NativeQpConfig,
+  type Refusal,
+  STATUS,
+} from "./native.ts";
 
 /** What a transport can do. Tests skip, with this as the printed reason, what one cannot. */
 export interface Capabilities {
@@ -63,6 +70,8 @@ export interface TransportQp {
   connect(peer: TransportInfo): void;
   /** Why the transport said that it failed, in words; "" when it has none. */
   failure?(): string;
+  /** Why the last post that gave STATUS.noMemory was refused, where the transport knows. */
+  refusal?(): Refusal | undefined;
   close(): void;
 }
 

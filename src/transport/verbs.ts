@@ -121,6 +121,7 @@ export class VerbsTransport extends RealTimeTransport {
       native,
       info: () => ({ transport: "verbs", queues: own }),
       failure: () => this.native.failure(native),
+      refusal: () => this.native.refusal(native),
       connect: (peer) => {
         const queues = readInfo(peer);
         check(

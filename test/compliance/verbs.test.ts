@@ -1,5 +1,11 @@
-/** The verbs transport over emulated devices against the transport suite: both key schemes, channels, UC and RC. */
+/**
+ * The verbs transport over emulated devices against the transport suite: both key schemes, channels, UC and RC; and
+ * policies of each kind, with parity in its own memory.
+ */
 import { describe } from "vitest";
+import { parsePolicy } from "../../src/sdk/index.ts";
+import { erasureCompliance } from "./erasure.ts";
+import { policyCompliance } from "./policy.ts";
 import { transportCompliance } from "./transport.ts";
 import { dataCases } from "./transport-data.ts";
 import { DEVICES, useEmulatedDevice, verbsMaker } from "./verbs-fixture.ts";
@@ -37,3 +43,12 @@ const reliable = verbsMaker(
 describe.skipIf(unavailable !== undefined)(`transport: ${reliable.name}`, () => {
   describe("data", () => dataCases(reliable));
 });
+
+if (unavailable === undefined) {
+  for (const { name, devices } of variants.slice(0, 2)) {
+    const maker = verbsMaker({ name, devices, transport: {}, attributes: small });
+    for (const policy of ["sr-nack", "ec-mds", "hybrid"])
+      policyCompliance(maker, () => parsePolicy(policy), { small: true });
+    erasureCompliance(maker);
+  }
+}

@@ -17,5 +17,6 @@ endif()
 function(use_emulated_verbs target)
   add_dependencies(${target} mlx5-emulated)
   target_compile_definitions(${target} PRIVATE
+    SDR_HAVE_VERBS=1
     SDR_EMULATED_IBVERBS="$<TARGET_FILE:ibverbs-emulated>" SDR_EMULATED_MLX5="$<TARGET_FILE:mlx5-emulated>")
 endfunction()

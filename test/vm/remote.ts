@@ -224,6 +224,9 @@ class RemoteVerbsContext extends RemoteContext implements NativeVerbsContext {
   failure(qp: NativeQp): string {
     return this.ask(OP.failure, qp.id)?.text() ?? "";
   }
+
+  /** The agent tells statuses only. */
+  refusal(): undefined {}
 }
 
 class RemoteQp implements NativeQp {

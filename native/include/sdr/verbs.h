@@ -72,8 +72,8 @@ class VerbsContext {
   // geometry.channels must equal options.channels, packet_bytes be at most the MTU. Null on error,
   // with *status and, where the device is the reason, *error.
   QueuePair* create_qp(const QpConfig& config, sdr_status* status, VerbsError* error = nullptr);
-  // What the peer's connect() needs; opaque, at most kVerbsInfoBytesMax bytes. Empty for an unknown
-  // queue pair.
+  // What the peer's connect() needs; opaque, at most kVerbsInfoBytesMax bytes. Empty for a queue
+  // pair that is unknown or closed.
   std::vector<uint8_t> info(uint32_t qp) const;
   // `info` came from outside. `link` impairs what this end sends, decided per packet; a corrupted
   // packet is a lost one, as a card discards what fails its check.
@@ -82,6 +82,8 @@ class VerbsContext {
   // Why a queue pair failed (its error event): the queue, the completion's status and vendor code.
   // Empty: it did not.
   std::string failure(uint32_t qp) const;
+  // Why a post of this queue pair last gave SDR_NO_MEMORY; empty words: none did.
+  VerbsError refusal(uint32_t qp) const;
   void destroy_qp(uint32_t qp);
   EventQueue& events();
   // Processor time of each progress thread.
