@@ -323,6 +323,13 @@ bool DevicePair::has_room() const {
   });
 }
 
+namespace {
+
+// Of a descriptor: below the bit that says that its sends failed, and never 0, which was never given.
+uint32_t next_lap(uint32_t lap) { return lap + 1 == SDR_DPA_SEND_FAILED ? 1 : lap + 1; }
+
+}  // namespace
+
 sdr_status DevicePair::send(const sdr_dpa_send& send, uint32_t first, uint32_t end, std::vector<Ticket>* tickets) {
   const auto channels = static_cast<uint32_t>(channels_.size());
   for (uint32_t packet = first; packet < end && packet < first + channels; packet++) {
@@ -336,10 +343,10 @@ sdr_status DevicePair::send(const sdr_dpa_send& send, uint32_t first, uint32_t e
     request.send.first = first;
     request.send.next = packet;
     request.send.end = end;
-    request.send.lap = channel.given[index] + 1;
+    request.send.lap = next_lap(channel.given[index]);
     const sdr_status status = call(&request, 0);
     if (status != SDR_OK) return status;
-    channel.given[index]++;
+    channel.given[index] = next_lap(channel.given[index]);
     channel.tail++;
     tickets->push_back({packet % channels, index});
   }
@@ -361,7 +368,9 @@ void DevicePair::take_done(std::vector<Ticket>* tickets) {
     Channel& channel = channels_[index];
     for (uint32_t descriptor = 0; descriptor < SDR_DPA_SENDS; descriptor++) {
       if (channel.given[descriptor] == channel.taken[descriptor]) continue;
-      if (__atomic_load_n(channel.done + descriptor, __ATOMIC_ACQUIRE) != channel.given[descriptor]) continue;
+      const uint32_t done = __atomic_load_n(channel.done + descriptor, __ATOMIC_ACQUIRE);
+      if ((done & ~uint32_t{SDR_DPA_SEND_FAILED}) != channel.given[descriptor]) continue;
+      send_errors_ += (done & SDR_DPA_SEND_FAILED) != 0 ? 1 : 0;
       channel.taken[descriptor] = channel.given[descriptor];
       tickets->push_back({index, descriptor});
     }
@@ -384,19 +393,30 @@ bool read_report(const sdr_dpa_report& line, sdr_dpa_report* report) {
 
 }  // namespace
 
-// What cannot be read now is being written, and the device wakes the host after that.
-void DevicePair::take_changes(std::vector<Change>* changes) {
+// A line that is being written announces itself once more only when it is a slot's: the caller looks again.
+bool DevicePair::take_changes(std::vector<Change>* changes) {
+  bool whole = true;
   sdr_dpa_report report{};
   for (Channel& channel : channels_) {
-    if (!read_report(channel.reports[0], &report) || report.changes == channel.seen[0]) continue;
-    channel.seen[0] = report.changes;
-    channel.worker = report;
-    for (size_t line = 1; line < channel.seen.size(); line++) {
-      if (!read_report(channel.reports[line], &report) || report.changes == channel.seen[line]) continue;
-      channel.seen[line] = report.changes;
+    if (!read_report(channel.reports[0], &report)) whole = false;
+    else if (report.changes != channel.seen[0]) whole &= take_slots(&channel, report, changes);
+  }
+  return whole;
+}
+
+bool DevicePair::take_slots(Channel* channel, const sdr_dpa_report& worker, std::vector<Change>* changes) {
+  bool whole = true;
+  sdr_dpa_report report{};
+  for (size_t line = 1; line < channel->seen.size(); line++) {
+    if (!read_report(channel->reports[line], &report)) whole = false;
+    else if (report.changes != channel->seen[line]) {
+      channel->seen[line] = report.changes;
       changes->push_back({report.message, report.complete != 0});
     }
   }
+  channel->worker = worker;
+  if (whole) channel->seen[0] = worker.changes;
+  return whole;
 }
 
 WorkerCounts DevicePair::worker_counts() const {

@@ -2,6 +2,7 @@
 // control path by remote calls, and reading the reports. Knows a Platform, no threads of its own, no links.
 #pragma once
 
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -61,12 +62,16 @@ class DevicePair final : public ReceiveEngine {
   // Tickets that are through, in no order.
   void take_done(std::vector<Ticket>* tickets);
 
-  // One thread: receives that changed since the last look: (message, complete by a worker).
+  // Sends that the card could not carry out, among the tickets taken so far.
+  uint64_t send_errors() const { return send_errors_; }
+
+  // One thread: receives that changed since the last look: (message, complete by a worker). False: some line was being
+  // written, look again.
   struct Change {
     uint32_t message;
     bool complete;
   };
-  void take_changes(std::vector<Change>* changes);
+  bool take_changes(std::vector<Change>* changes);
   WorkerCounts worker_counts() const;  // as of the last look
 
   uint32_t queue_number(uint32_t generation, uint32_t channel) const;
@@ -91,6 +96,7 @@ class DevicePair final : public ReceiveEngine {
   };
 
   DevicePair(Platform& platform, const PairOptions& options);
+  bool take_slots(Channel* channel, const sdr_dpa_report& worker, std::vector<Change>* changes);
   sdr_status build();
   sdr_status build_host_memory();
   sdr_status build_channel(uint32_t index);
@@ -116,6 +122,7 @@ class DevicePair final : public ReceiveEngine {
   mutable std::mutex mutex_;  // of calls
   bool stopped_ = false;
   uint64_t last_counts_[SDR_STEP_KINDS] = {};  // once stopped
+  std::atomic<uint64_t> send_errors_{0};
 };
 
 }  // namespace sdr::dpa

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 
 #include "transport/checks.h"
+
 
 namespace sdr::dpa {
 namespace {
@@ -134,13 +136,14 @@ void DpaQueuePair::push(EventType type, uint32_t message, uint32_t value) {
 
 void DpaQueuePair::serve() {
   std::vector<DevicePair::Change> changes;
-  pair_->take_changes(&changes);
+  while (!pair_->take_changes(&changes)) std::this_thread::yield();
   for (const DevicePair::Change& change : changes) push(EventType::progress, change.message, change.complete ? 1 : 0);
   if (pair_->worker_counts().errors > errors_seen_) {
     errors_seen_ = pair_->worker_counts().errors;
     shared_.report_error(EIO);
   }
   tell_done();
+  if (pair_->send_errors() > 0) shared_.report_error(EIO);
 }
 
 void DpaQueuePair::tell_done() {

@@ -68,7 +68,9 @@ class VerbsDomain final : public RealDomain {
     }
     limits_ = {.name = "the device",
                .packet_bytes_min = kPacketBytesMin,
-               .packet_bytes_max = context_->capabilities().mtu};
+               .packet_bytes_max = context_->capabilities().mtu,
+               .receive_buffer_bytes = uint64_t{context_->capabilities().receive_depth} *
+                                       context_->capabilities().mtu};
     start();
   }
   ~VerbsDomain() override {

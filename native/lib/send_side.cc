@@ -256,8 +256,13 @@ bool SendSide::post(sdr_send_handle& handle, Range& range) {
 
 void SendSide::pump(sdr_send_handle& handle) {
   if (handle.state != State::open) return;
-  while (!handle.pending.empty() && post(handle, handle.pending.front()))
-    handle.pending.pop_front();
+  // Often on the device's own thread, where nobody else would catch it.
+  try {
+    while (!handle.pending.empty() && post(handle, handle.pending.front()))
+      handle.pending.pop_front();
+  } catch (const Failure& failure) {
+    abort(handle, failure.error(), end_.domain.now_ns());
+  }
 }
 
 // Ends a message of which everything is injected.

@@ -180,12 +180,8 @@ void Lane::drop_queue(Queue& queue, Report* report) {
   queue.offered.clear();
 }
 
-void Lane::halt() {
-  for_each([](Queue& queue) { queue.hardware.to_error(); });
-}
-
 void Lane::device_failed(const char* what) {
-  shared_.failure.set(device_.options.device + ": " + what);
+  shared_.failure.set(device_.options.device + ": " + what, true);
   shared_.report_error(EIO);
 }
 

@@ -68,8 +68,6 @@ class Lane final : public SendLane {
   void close();
 
   // ---- any thread, while it is open ----
-  // Puts all queues into the error state: the device reads and writes nothing for them any more.
-  void halt();
   // The queue pair has failed, and no completion says so.
   void device_failed(const char* what);
 

@@ -59,8 +59,8 @@ static void write_packet(const sdr_dpa_packetiser* packetiser, sdr_dpa_queue* qu
   flexio_dev_swqe_seg_mem_ptr_data_set(segment + 2, made.bytes, send->key, from);
 }
 
-static void finish(sdr_dpa_packetiser* packetiser, uint32_t index) {
-  packetiser->done[index] = packetiser->sends[index].lap;
+static void finish(sdr_dpa_packetiser* packetiser, uint32_t index, bool failed) {
+  packetiser->done[index] = packetiser->sends[index].lap | (failed ? (uint32_t)SDR_DPA_SEND_FAILED : 0);
   packetiser->dirty[index / 16 / 64] |= UINT64_C(1) << (index / 16 % 64);
 }
 
@@ -71,7 +71,7 @@ static bool write_send(sdr_dpa_packetiser* packetiser, uint32_t index) {
   const uint32_t channels = ((const sdr_dpa_pair*)packetiser->pair)->geometry.channels;
   if (send->cancelled != 0) {
     if (send->open == 0) {
-      finish(packetiser, index);
+      finish(packetiser, index, false);
       return true;
     }
     /* What was written of it may still be read: a block that does nothing ends after it. */
@@ -100,7 +100,8 @@ static void collect(sdr_dpa_packetiser* packetiser) {
     const uint8_t op_own = __atomic_load_n(&cqe->op_own, __ATOMIC_ACQUIRE);
     if ((op_own & 1) != (index >> cq->log_entries & 1) || op_own >> 4 == SDR_DPA_CQE_INVALID) break;
     __dpa_thread_fence(__DPA_MEMORY, __DPA_R, __DPA_R);
-    if (op_own >> 4 != SDR_DPA_CQE_SENT) {
+    const bool failed = op_own >> 4 != SDR_DPA_CQE_SENT;
+    if (failed) {
       packetiser->errors++;
       packetiser->error_syndrome = cqe->syndrome;
     }
@@ -113,7 +114,7 @@ static void collect(sdr_dpa_packetiser* packetiser) {
     if (through > queue->sq_posted - queue->sq_done) continue; /* of nothing that was posted */
     for (uint32_t left = through; left > 0; left--) {
       uint32_t* owner = owner_at(queue, queue->sq_done++);
-      if (*owner != 0) finish(packetiser, *owner - 1);
+      if (*owner != 0) finish(packetiser, *owner - 1, failed);
       *owner = 0;
     }
   }

@@ -112,6 +112,9 @@ typedef struct sdr_dpa_send {
   uint32_t reserved[3];
 } sdr_dpa_send;
 
+/* In a descriptor's word of `done`: one of its sends failed. Laps are counted without it. */
+enum { SDR_DPA_SEND_FAILED = 1 << 30 };
+
 typedef struct sdr_dpa_packetiser {
   uint64_t pair, queues; /* device addresses */
   uint64_t report;       /* host address: SDR_DPA_SENDS words, as `done` */
