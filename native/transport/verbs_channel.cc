@@ -107,9 +107,9 @@ void Channel::take_events() {
   }
 }
 
-// What completions do not tell: a queue that failed without one, and a device that is gone. Queues
-// of other channels announce theirs here too; they cannot be destroyed before their event is
-// acknowledged.
+// What completions do not tell: one that overran says nothing any more, nor does a device that is
+// gone. (A queue pair that fails always has receives to flush.) The queue of another channel cannot
+// be destroyed before its event is acknowledged.
 void Channel::take_device_events() {
   ibv_async_event event{};
   while (device_.ibv.get_async_event(device_.context, &event) == 0) {
@@ -118,14 +118,6 @@ void Channel::take_device_events() {
       case IBV_EVENT_CQ_ERR:
         static_cast<Lane*>(event.element.cq->cq_context)
             ->device_failed("its completion queue overran");
-        break;
-      case IBV_EVENT_QP_FATAL:
-      case IBV_EVENT_QP_REQ_ERR:
-      case IBV_EVENT_QP_ACCESS_ERR:
-        // A queue that only changes keys has no lane.
-        if (void* lane = event.element.qp->qp_context; lane != nullptr)
-          static_cast<Lane*>(lane)->device_failed(
-              "the device put a queue pair into the error state");
         break;
       case IBV_EVENT_DEVICE_FATAL:
         what = "the device failed";

@@ -100,7 +100,7 @@ bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
 
 bool Lane::open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, VerbsError* error) {
   queue.depth = depth;
-  const int number = queue.hardware.create(device_, this, ibv_cq_ex_to_cq(send_cq_),
+  const int number = queue.hardware.create(device_, ibv_cq_ex_to_cq(send_cq_),
                                            ibv_cq_ex_to_cq(receive_cq_), {depth, receive_depth});
   return number == 0 ||
          refuse(number, device_.options.reliable ? "RC queue pair" : "UC queue pair", error);

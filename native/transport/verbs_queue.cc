@@ -28,14 +28,13 @@ HardwareQueue& HardwareQueue::operator=(HardwareQueue&& other) noexcept {
   return *this;
 }
 
-int HardwareQueue::create(const Device& device, void* owner, ibv_cq* send_cq, ibv_cq* receive_cq,
+int HardwareQueue::create(const Device& device, ibv_cq* send_cq, ibv_cq* receive_cq,
                           const Depths& depths) {
   ibv_ = &device.ibv;
   verbs_context* extended = verbs_get_ctx_op(device.context, create_qp_ex);
   if (extended == nullptr) return EOPNOTSUPP;
   ibv_qp_init_attr_ex attributes{};
   attributes.qp_type = device.options.reliable ? IBV_QPT_RC : IBV_QPT_UC;
-  attributes.qp_context = owner;
   attributes.send_cq = send_cq;
   attributes.recv_cq = receive_cq;
   attributes.cap.max_send_wr = depths.send;

@@ -26,9 +26,8 @@ class HardwareQueue {
   HardwareQueue(HardwareQueue&& other) noexcept { *this = std::move(other); }
   HardwareQueue& operator=(HardwareQueue&& other) noexcept;
 
-  // Makes it in state INIT; `owner` is its context in the device's events. 0, or an errno.
-  int create(const Device& device, void* owner, ibv_cq* send_cq, ibv_cq* receive_cq,
-             const Depths& depths);
+  // Makes it in state INIT. 0, or an errno.
+  int create(const Device& device, ibv_cq* send_cq, ibv_cq* receive_cq, const Depths& depths);
   // Ready to receive and send. 0, or an errno. Receives are to be posted before the peer sends.
   int connect(const Device& device, const PeerAddress& peer, uint32_t peer_number);
   void to_error();  // whatever state it is in

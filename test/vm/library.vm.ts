@@ -1,6 +1,6 @@
 /**
- * The C library over Soft-RoCE between the guests: one program that uses every published call, one end in each. Built on
- * the host, read through the shared file system.
+ * The C library over Soft-RoCE between the guests: one program that uses every published call, one end in each. Built
+ * on the host, read through the shared file system.
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";
