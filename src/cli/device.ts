@@ -118,23 +118,6 @@ export function openDevice(device: Device, options: OpenOptions): Context {
   });
 }
 
-interface DpaOptions {
-  readonly workers: number;
-  readonly link: LinkProfile;
-  readonly seed?: number;
-}
-
-/** One end of a connection within this process. Errors: UNSUPPORTED, and those of the context. */
-export function openDpa(options: DpaOptions): Context {
-  const { dpa } = Context as unknown as { dpa?: (options: DpaOptions) => Context };
-  if (dpa !== undefined) return dpa.call(Context, options);
-  throw new SdrError(
-    "UNSUPPORTED",
-    "device dpa cannot be used: this build has no DPA transport",
-    "use --device udp, and see sdr devices",
-  );
-}
-
 /** What a client's metadata says of its device, against this end's. Errors: PEER_INCOMPATIBLE. */
 export function checkPeerKind(theirs: unknown, own: Device): void {
   const kind = theirs ?? DEFAULT_DEVICE;

@@ -9,7 +9,6 @@ import {
 } from "node:fs";
 import { networkInterfaces, release } from "node:os";
 import { basename, join } from "node:path";
-import { Context } from "../../sdk/context.ts";
 import { loadAddon } from "../../transport/loader.ts";
 import type { Ability, DeviceFacts, GidFacts, HardwareFacts, PortFacts } from "./facts.ts";
 import { VerbsLibrary } from "./verbs-library.ts";
@@ -247,7 +246,6 @@ function rxeModule(kernel: string): HardwareFacts["rxeModule"] {
 }
 
 function addonFacts(): HardwareFacts["addon"] {
-  const dpaEmulation = "dpa" in Context;
   try {
     const addon = loadAddon() as Readonly<Record<string, unknown>>;
     const told = (name: string) => (typeof addon[name] === "boolean" ? addon[name] : null);
@@ -255,10 +253,10 @@ function addonFacts(): HardwareFacts["addon"] {
       error: null,
       verbs: told("hasVerbs"),
       flexio: told("hasFlexio"),
-      dpaEmulation,
+      dpaEmulation: typeof addon.createDpaContext === "function",
     };
   } catch (error) {
-    return { error: messageOf(error), verbs: null, flexio: null, dpaEmulation };
+    return { error: messageOf(error), verbs: null, flexio: null, dpaEmulation: false };
   }
 }
 

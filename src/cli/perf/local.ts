@@ -5,7 +5,7 @@ import type { QueuePairAttributes } from "../../sdk/attributes.ts";
 import { Context } from "../../sdk/context.ts";
 import type { QueuePair } from "../../sdk/queue-pair.ts";
 import { EmulatedWorld } from "../../transport/emulated.ts";
-import { type Device, openDpa } from "../device.ts";
+import type { Device } from "../device.ts";
 import { CONTROL_ATTRIBUTES } from "./client.ts";
 import { type Clock, realClock, VirtualClock } from "./clock.ts";
 import { Control } from "./control.ts";
@@ -41,7 +41,7 @@ export function checkLocal({ device, link }: Pick<LocalOptions, "device" | "link
 function openEnds({ device, link, seed, signal }: LocalOptions, { channels }: RunShape): Ends {
   if (device.kind === "dpa") {
     const seeded = (end: number) => (seed === undefined ? {} : { seed: seed + end });
-    const open = (end: number) => openDpa({ workers: channels, link, ...seeded(end) });
+    const open = (end: number) => Context.dpa({ workers: channels, link, ...seeded(end) });
     const contexts = [open(0), open(1)] as const;
     return {
       contexts,
