@@ -125,6 +125,7 @@ export class PerfServer {
   private async serveClient(signal: AbortSignal): Promise<void> {
     this.client = undefined;
     this.serving = false;
+    for (const { context } of this.runs.values()) context?.close(); // of a client that was given up
     this.runs.clear();
     for (;;) {
       const connection = await this.accept(signal, this.serving ? BETWEEN_RUNS_MS : undefined);
