@@ -151,7 +151,7 @@ bool Device::open_named(VerbsError* error) {
     if (list != nullptr) ibv.free_device_list(list);
     const bool no_kernel = access("/sys/class/infiniband_verbs", F_OK) != 0;
     return fail(error, number,
-                std::string("this machine has no RDMA device") +
+                "no RDMA device " + options.device + ": this machine has none" +
                     (no_kernel ? " (the kernel's ib_uverbs is not loaded)" : ""),
                 kSoftRoce);
   }
