@@ -24,7 +24,8 @@ interface Listing {
 // `npm test` has built these already; then this takes a moment.
 await run(process.execPath, ["cmake/build.mjs", "native-test-programs"]);
 const { stdout } = await run("ctest", ["--test-dir", BUILD_FOLDER, "--show-only=json-v1"]);
-const programs = (JSON.parse(stdout) as Listing).tests;
+// Others, which count no tests, run under ctest alone.
+const programs = (JSON.parse(stdout) as Listing).tests.filter(({ name }) => name.endsWith("_test"));
 
 describe("native programs", () => {
   test("ctest lists them", () => {

@@ -22,12 +22,15 @@ const char* environment(const char* name) {
   return text != nullptr && *text != '\0' ? text : nullptr;
 }
 
-bool has_immediate(sdr_wr_opcode opcode) {
-  const auto number = static_cast<unsigned>(opcode);
+// Read as a number: what a program wrote there may be none of the enumerators.
+bool has_immediate(const sdr_wr_opcode& opcode) {
+  static_assert(sizeof(sdr_wr_opcode) == sizeof(uint32_t));
+  uint32_t number = 0;
+  std::memcpy(&number, &opcode, sizeof number);
   if (number > SDR_WR_WRITE_WITH_IMM)
     fail(SDR_EXT_INVALID_ARGUMENT, "opcode " + std::to_string(number) + " is unknown",
          "use SDR_WR_WRITE or SDR_WR_WRITE_WITH_IMM");
-  return opcode == SDR_WR_WRITE_WITH_IMM;
+  return number == SDR_WR_WRITE_WITH_IMM;
 }
 
 uint32_t chunk_of(uint64_t remote_offset) {
