@@ -22,11 +22,8 @@ const char* environment(const char* name) {
   return text != nullptr && *text != '\0' ? text : nullptr;
 }
 
-// Read as a number: what a program wrote there may be none of the enumerators.
 bool has_immediate(const sdr_wr_opcode& opcode) {
-  static_assert(sizeof(sdr_wr_opcode) == sizeof(uint32_t));
-  uint32_t number = 0;
-  std::memcpy(&number, &opcode, sizeof number);
+  const uint32_t number = number_in(opcode);
   if (number > SDR_WR_WRITE_WITH_IMM)
     fail(SDR_EXT_INVALID_ARGUMENT, "opcode " + std::to_string(number) + " is unknown",
          "use SDR_WR_WRITE or SDR_WR_WRITE_WITH_IMM");
@@ -137,7 +134,7 @@ sdr_mr* sdr_mr_reg(sdr_context* sdr_ctx, void* addr, size_t length, sdr_access_f
     sdr_context& context = needed(sdr_ctx, "sdr_ctx");
     needed(static_cast<uint8_t*>(addr), "addr");
     require(length > 0, "length is 0", "register at least a byte");
-    require(access == SDR_ACCESS_REMOTE_WRITE, "the access flags are unknown",
+    require(number_in(access) == SDR_ACCESS_REMOTE_WRITE, "the access flags are unknown",
             "use SDR_ACCESS_REMOTE_WRITE");
     auto mr = std::make_unique<sdr_mr>();
     mr->context = &context;

@@ -34,7 +34,7 @@ sdr_split split_for(uint64_t bytes, uint32_t packet_bytes, uint32_t message_log)
 }
 
 uint32_t packet_bytes_of(const sdr_qp_attr& given, const DeviceLimits& limits) {
-  const auto mtu = static_cast<unsigned>(given.mtu);
+  const uint32_t mtu = number_in(given.mtu);
   if (mtu > SDR_MTU_4096)
     fail(SDR_EXT_INVALID_ARGUMENT, "mtu " + number(mtu) + " is not one of enum sdr_mtu",
          "use SDR_MTU_1024 or another");

@@ -3,11 +3,21 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "lib/domain.h"
 #include "sdr.h"
 
 namespace sdr::lib {
+
+// What a program wrote where an enumerator belongs; it may be none of them, so it is read as bytes.
+template <class Enumeration>
+uint32_t number_in(const Enumeration& written) {
+  static_assert(sizeof written == sizeof(uint32_t));
+  uint32_t number = 0;
+  std::memcpy(&number, &written, sizeof number);
+  return number;
+}
 
 struct Attributes {
   sdr_geometry geometry{};
