@@ -3,7 +3,6 @@
 #include <endian.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <utility>
 
@@ -124,7 +123,7 @@ int HardwareQueue::fill_empty(const Device& device, uint64_t id, uint32_t count)
       count != 0 && (count & (count - 1)) == 0;  // the ring has as many entries as were posted
   if (device.mlx5 != nullptr && is_whole && device.mlx5->init_obj(&object, MLX5DV_OBJ_QP) == 0 &&
       raw.rq.wqe_cnt == count && raw.dbrec != nullptr) {
-    doorbell_ = reinterpret_cast<volatile uint32_t*>(raw.dbrec);  // record 0 is the receive queue's
+    doorbell_ = reinterpret_cast<uint32_t*>(raw.dbrec);  // record 0 is the receive queue's
     posted_ = count;
   }
 #else
@@ -137,8 +136,8 @@ int HardwareQueue::refill_empty(uint32_t count) {
   if (count == 0) return 0;
   if (doorbell_ != nullptr) {
     posted_ += count;
-    std::atomic_thread_fence(std::memory_order_release);
-    *doorbell_ = htobe32(posted_ & 0xffff);
+    // The device reads it at any time: what the entries say comes before it.
+    __atomic_store_n(doorbell_, htobe32(posted_ & 0xffff), __ATOMIC_RELEASE);
     return 0;
   }
   ibv_recv_wr* last = &chain_[count - 1];

@@ -48,7 +48,7 @@ class HardwareQueue {
   ibv_qp* qp_ = nullptr;
   ibv_qp_ex* ex_ = nullptr;
   std::vector<ibv_recv_wr> chain_;  // linked, posted as far as needed
-  volatile uint32_t* doorbell_ =
+  uint32_t* doorbell_ =
       nullptr;  // mlx5: the receive queue's record; its entries never change
   uint32_t posted_ = 0;
 };
