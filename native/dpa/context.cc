@@ -110,12 +110,12 @@ DpaContext::~DpaContext() = default;
 void DpaContext::shutdown() { state_->shutdown(); }
 
 std::unique_ptr<DpaContext> DpaContext::create(const DpaOptions& options, std::function<void()> wake,
-                                               DpaError* error) {
-  DpaError unwanted;
+                                               DeviceError* error) {
+  DeviceError unwanted;
   if (error == nullptr) error = &unwanted;
   if (options.workers < 1 || options.workers > kDpaWorkersMax) {
-    *error = {EINVAL, "workers " + std::to_string(options.workers) + " is not valid",
-              "use 1 to " + std::to_string(kDpaWorkersMax), "INVALID_ARGUMENT"};
+    *error = {EINVAL, "INVALID_ARGUMENT", "workers " + std::to_string(options.workers) + " is not valid",
+              "use 1 to " + std::to_string(kDpaWorkersMax)};
     return nullptr;
   }
   try {
@@ -131,10 +131,10 @@ std::unique_ptr<DpaContext> DpaContext::create(const DpaOptions& options, std::f
     state->listener = std::thread([plain] { plain->listen(); });
     return std::unique_ptr<DpaContext>(new DpaContext(std::move(state)));
   } catch (const std::system_error& failure) {
-    *error = {failure.code().value(), "a thread could not be started", "raise the limit of threads (ulimit -u)",
-              "ENVIRONMENT"};
+    *error = {failure.code().value(), "ENVIRONMENT", "a thread could not be started",
+              "raise the limit of threads (ulimit -u)"};
   } catch (const std::bad_alloc&) {
-    *error = {ENOMEM, "there is no memory for the emulated device", "free some memory", "ENVIRONMENT"};
+    *error = {ENOMEM, "ENVIRONMENT", "there is no memory for the emulated device", "free some memory"};
   }
   return nullptr;
 }

@@ -42,14 +42,14 @@ bool from_base64(std::string text, std::vector<uint8_t>& bytes) {
   return true;
 }
 
-Error to_error(const VerbsError& error) {
+Error to_error(const DeviceError& error) {
   Code code = SDR_EXT_ENVIRONMENT;
   for (int number = 1; number <= SDR_EXT_DEADLOCK; number++)
     if (error.code == code_name(static_cast<Code>(number))) code = static_cast<Code>(number);
   return make_error(code, error.what, error.remedy);
 }
 
-[[noreturn]] void fail_with(const VerbsError& error) { throw Failure(to_error(error)); }
+[[noreturn]] void fail_with(const DeviceError& error) { throw Failure(to_error(error)); }
 
 class VerbsDomain final : public RealDomain {
  public:
@@ -59,7 +59,7 @@ class VerbsDomain final : public RealDomain {
     verbs.channels = options.channels;
     const char* unreliable = std::getenv("SDR_USE_UC_QP");
     verbs.reliable = unreliable != nullptr && std::strcmp(unreliable, "0") == 0;
-    VerbsError error;
+    DeviceError error;
     context_ = VerbsContext::create(
         verbs, [this] { wake(); }, &error);
     if (!context_) {
@@ -69,8 +69,8 @@ class VerbsDomain final : public RealDomain {
     limits_ = {.name = "the device",
                .packet_bytes_min = kPacketBytesMin,
                .packet_bytes_max = context_->capabilities().mtu,
-               .receive_buffer_bytes = uint64_t{context_->capabilities().receive_depth} *
-                                       context_->capabilities().mtu};
+               .receive_buffer_bytes =
+                   uint64_t{context_->capabilities().receive_depth} * context_->capabilities().mtu};
     start();
   }
   ~VerbsDomain() override {
@@ -82,7 +82,7 @@ class VerbsDomain final : public RealDomain {
 
   QueuePair* create_qp(const QpConfig& config) override {
     sdr_status status = SDR_OK;
-    VerbsError error;
+    DeviceError error;
     QueuePair* qp = context_->create_qp(config, &status, &error);
     if (qp == nullptr && !error.what.empty()) fail_with(error);
     if (qp == nullptr)
@@ -106,7 +106,7 @@ class VerbsDomain final : public RealDomain {
     if (bytes == context_->info(qp.id()))
       fail(SDR_EXT_PEER_INCOMPATIBLE, "the peer's info is this queue pair's own",
            "pass the peer's");
-    VerbsError error;
+    DeviceError error;
     const sdr_status status =
         context_->connect(qp.id(), bytes.data(), bytes.size(), link, seed, &error);
     if (status != SDR_OK && !error.what.empty()) fail_with(error);

@@ -72,7 +72,7 @@ bool decode_cts(const uint8_t* at, size_t size, Frame& frame) {
   if (size < kCtsNameAt + 1) return false;
   frame.value = get64(at + 12);
   const size_t end = get_name(at, size, kCtsNameAt, frame.policy);
-  if (end == 0 || size - end > kFrameGrantBytesMax || (size - end) % 4 != 0) return false;
+  if (end == 0 || size - end > kGrantBytesMax || (size - end) % 4 != 0) return false;
   frame.body.assign(at + end, at + size);
   return frame.value <= kWholeMax;
 }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "sdr/transport.h"  // kGrantBytesMax
+
 namespace sdr::lib {
 
 enum class FrameKind : uint8_t {
@@ -25,8 +27,7 @@ enum class Scope : uint8_t { connection = 0, send = 1, receive = 2 };
 
 inline constexpr size_t kFrameHeaderBytes = 12;
 inline constexpr size_t kPingFixedBytes = 20;
-inline constexpr size_t kFrameGrantBytesMax = 64;
-inline constexpr uint8_t kPolicyKindMin = 64;
+inline constexpr uint8_t kPolicyKindMin = static_cast<uint8_t>(FrameKind::policy);
 
 struct Frame {
   uint8_t kind = 0;  // a FrameKind, or above policy

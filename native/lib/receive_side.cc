@@ -184,7 +184,7 @@ void ReceiveSide::write_cts(sdr_recv_handle& handle, int64_t now_ns) {
   frame.kind = static_cast<uint8_t>(FrameKind::cts);
   frame.message = handle.message;
   frame.value = handle.max_bytes;
-  std::array<uint8_t, kFrameGrantBytesMax> grant{};
+  std::array<uint8_t, kGrantBytesMax> grant{};
   const size_t grant_bytes = end_.native->grant(handle.message, grant.data());
   frame.body.assign(grant.data(), grant.data() + grant_bytes);
   end_.writer.write(std::move(frame));

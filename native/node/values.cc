@@ -216,6 +216,14 @@ Napi::Array by_kind(Napi::Env env, const std::array<uint64_t, kPacketKinds>& cou
 
 }  // namespace
 
+Napi::Error to_error(Napi::Env env, const DeviceError& error) {
+  auto thrown = Napi::Error::New(env, error.what);
+  thrown.Set("errno", Napi::Number::New(env, error.number));
+  thrown.Set("code", Napi::String::New(env, error.code));
+  thrown.Set("remedy", Napi::String::New(env, error.remedy));
+  return thrown;
+}
+
 Napi::Object from_link_counters(Napi::Env env, const LinkCounters& c) {
   auto object = Napi::Object::New(env);
   object.Set("offered", count(env, c.offered));

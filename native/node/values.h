@@ -37,6 +37,8 @@ double number_or(const Napi::Object& object, const char* name, double otherwise)
 LinkConfig to_link(const Napi::Value& value);
 // Field by field only: creating the queue pair judges the whole.
 QpConfig to_qp_config(const Napi::Value& value);
+// With the fields of which src/transport/transport.ts makes an SdrError.
+Napi::Error to_error(Napi::Env env, const DeviceError& error);
 Napi::Object from_link_counters(Napi::Env env, const LinkCounters& counters);
 Napi::Object from_counters(Napi::Env env, const QpCounters& counters, const LinkCounters& link);
 

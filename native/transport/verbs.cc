@@ -36,7 +36,7 @@ struct VerbsContext::State {
   uint32_t next_id = 0;
 
   static std::unique_ptr<State> open(const VerbsOptions& options, std::function<void()> wake,
-                                     VerbsError* error);
+                                     DeviceError* error);
   VerbsQueuePair* find(uint32_t id) const {
     const auto found = queue_pairs.find(id);
     return found == queue_pairs.end() ? nullptr : found->second.get();
@@ -57,8 +57,8 @@ void VerbsContext::shutdown() { state_->shutdown(); }
 bool VerbsContext::is_compiled() { return true; }
 
 std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions& options,
-                                                   std::function<void()> wake, VerbsError* error) {
-  VerbsError unwanted;
+                                                   std::function<void()> wake, DeviceError* error) {
+  DeviceError unwanted;
   if (error == nullptr) error = &unwanted;
   try {
     auto state = State::open(options, std::move(wake), error);
@@ -71,7 +71,7 @@ std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions& options,
 
 std::unique_ptr<VerbsContext::State> VerbsContext::State::open(const VerbsOptions& options,
                                                                std::function<void()> wake,
-                                                               VerbsError* error) {
+                                                               DeviceError* error) {
   if (options.channels < 1 || options.channels > SDR_CHANNELS_MAX) {
     *error = {EINVAL, "INVALID_ARGUMENT",
               "channels " + std::to_string(options.channels) + " is not valid",
@@ -120,9 +120,9 @@ const VerbsCapabilities& VerbsContext::capabilities() const { return state_->cap
 int64_t VerbsContext::now_ns() const { return state_->environment.now_ns(); }
 EventQueue& VerbsContext::events() { return state_->environment.events; }
 
-QueuePair* VerbsContext::create_qp(const QpConfig& config, sdr_status* status, VerbsError* error) {
+QueuePair* VerbsContext::create_qp(const QpConfig& config, sdr_status* status, DeviceError* error) {
   sdr_status ignored_status;
-  VerbsError ignored_error;
+  DeviceError ignored_error;
   if (status == nullptr) status = &ignored_status;
   if (error == nullptr) error = &ignored_error;
   const auto refuse = [&](sdr_status why) {
@@ -154,8 +154,8 @@ std::vector<uint8_t> VerbsContext::info(uint32_t qp) const {
 }
 
 sdr_status VerbsContext::connect(uint32_t qp, const uint8_t* info, size_t bytes,
-                                 const LinkConfig& link, uint64_t seed, VerbsError* error) {
-  VerbsError unwanted;
+                                 const LinkConfig& link, uint64_t seed, DeviceError* error) {
+  DeviceError unwanted;
   VerbsQueuePair* found = state_->find(qp);
   return found == nullptr
              ? SDR_CLOSED
@@ -167,9 +167,9 @@ std::string VerbsContext::failure(uint32_t qp) const {
   return found == nullptr ? std::string() : found->failure();
 }
 
-VerbsError VerbsContext::refusal(uint32_t qp) const {
+DeviceError VerbsContext::refusal(uint32_t qp) const {
   const VerbsQueuePair* found = state_->find(qp);
-  return found == nullptr ? VerbsError() : found->refusal();
+  return found == nullptr ? DeviceError() : found->refusal();
 }
 
 void VerbsContext::destroy_qp(uint32_t qp) { state_->queue_pairs.erase(qp); }
@@ -196,7 +196,7 @@ VerbsContext::~VerbsContext() = default;
 bool VerbsContext::is_compiled() { return false; }
 
 std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions&, std::function<void()>,
-                                                   VerbsError* error) {
+                                                   DeviceError* error) {
   if (error != nullptr) {
     *error = {
         0, "ENVIRONMENT",
@@ -211,14 +211,14 @@ std::unique_ptr<VerbsContext> VerbsContext::create(const VerbsOptions&, std::fun
 void VerbsContext::shutdown() {}
 const VerbsCapabilities& VerbsContext::capabilities() const { return state_->capabilities; }
 int64_t VerbsContext::now_ns() const { return 0; }
-QueuePair* VerbsContext::create_qp(const QpConfig&, sdr_status*, VerbsError*) { return nullptr; }
+QueuePair* VerbsContext::create_qp(const QpConfig&, sdr_status*, DeviceError*) { return nullptr; }
 std::vector<uint8_t> VerbsContext::info(uint32_t) const { return {}; }
 sdr_status VerbsContext::connect(uint32_t, const uint8_t*, size_t, const LinkConfig&, uint64_t,
-                                 VerbsError*) {
+                                 DeviceError*) {
   return SDR_CLOSED;
 }
 std::string VerbsContext::failure(uint32_t) const { return {}; }
-VerbsError VerbsContext::refusal(uint32_t) const { return {}; }
+DeviceError VerbsContext::refusal(uint32_t) const { return {}; }
 void VerbsContext::destroy_qp(uint32_t) {}
 EventQueue& VerbsContext::events() { return state_->events; }
 std::vector<int64_t> VerbsContext::worker_cpu_ns() const { return {}; }

@@ -18,7 +18,7 @@ constexpr char kSoftRoce[] =
     "rxe0 type rxe "
     "netdev eth0";
 
-bool fail(VerbsError* error, int number, std::string what, std::string remedy,
+bool fail(DeviceError* error, int number, std::string what, std::string remedy,
           const char* code = "ENVIRONMENT") {
   *error = {number, code, std::move(what), std::move(remedy)};
   return false;
@@ -115,7 +115,7 @@ void Registration::reset() {
   mr_ = nullptr;
 }
 
-std::unique_ptr<Device> Device::open(const VerbsOptions& options, VerbsError* error) {
+std::unique_ptr<Device> Device::open(const VerbsOptions& options, DeviceError* error) {
   const Ibv* ibv = load_ibv(error);
   if (ibv == nullptr) return nullptr;
   std::unique_ptr<Device> device(new Device(*ibv));
@@ -142,7 +142,7 @@ void Device::close() {
   context = nullptr;
 }
 
-bool Device::open_named(VerbsError* error) {
+bool Device::open_named(DeviceError* error) {
   int count = 0;
   errno = 0;
   ibv_device** list = ibv.get_device_list(&count);
@@ -171,7 +171,7 @@ bool Device::open_named(VerbsError* error) {
   return opened;
 }
 
-bool Device::open_context(ibv_device* device, VerbsError* error) {
+bool Device::open_context(ibv_device* device, DeviceError* error) {
   driver = driver_of(*device);
 #if defined(SDR_HAVE_MLX5DV)
   mlx5 = load_mlx5();
@@ -202,7 +202,7 @@ bool Device::open_context(ibv_device* device, VerbsError* error) {
   return true;
 }
 
-bool Device::choose_port(VerbsError* error) {
+bool Device::choose_port(DeviceError* error) {
   const uint8_t wanted = options.port;
   if (wanted > limits.phys_port_cnt) {
     return fail(error, 0, options.device + " has no port " + std::to_string(wanted),
@@ -227,7 +227,7 @@ bool Device::choose_port(VerbsError* error) {
 }
 
 // RoCE addresses by GID only; InfiniBand needs one only across subnets, where it is given by hand.
-bool Device::choose_gid(VerbsError* error) {
+bool Device::choose_gid(DeviceError* error) {
   std::vector<ibv_gid_entry> table(kGidsMax);
   const ssize_t read =
       ibv.query_gid_table(context, table.data(), table.size(), 0, sizeof(ibv_gid_entry));
@@ -257,7 +257,7 @@ bool Device::choose_gid(VerbsError* error) {
   return true;
 }
 
-bool Device::choose_mtu(VerbsError* error) {
+bool Device::choose_mtu(DeviceError* error) {
   const uint32_t active = mtu_bytes(port.active_mtu);
   mtu = options.mtu == 0 ? active : options.mtu;
   const bool is_size = mtu >= kMtuBytesMin && (mtu & (mtu - 1)) == 0 && mtu <= 4096;
@@ -307,11 +307,11 @@ uint32_t Device::local_key(const RegionRef& region) {
   return found->second.registration.lkey();
 }
 
-VerbsError Device::memory_error(int number, uint64_t bytes) const {
-  VerbsError error{number, "ENVIRONMENT",
-                   std::to_string(bytes) + " B of memory cannot be registered with " +
-                       options.device + ": " + reason(number),
-                   "use memory that stays mapped"};
+DeviceError Device::memory_error(int number, uint64_t bytes) const {
+  DeviceError error{number, "ENVIRONMENT",
+                    std::to_string(bytes) + " B of memory cannot be registered with " +
+                        options.device + ": " + reason(number),
+                    "use memory that stays mapped"};
   rlimit limit{};
   if (number == ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0) {
     const bool is_limited = limit.rlim_cur != RLIM_INFINITY;

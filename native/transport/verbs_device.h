@@ -1,5 +1,5 @@
 // An opened RDMA device: the port, address and packet size to use, its limits, and keys for memory.
-// Every reason why it cannot be used ends here as a VerbsError with a remedy. Knows no queue pair
+// Every reason why it cannot be used ends here as a DeviceError with a remedy. Knows no queue pair
 // of ours and no message.
 #pragma once
 
@@ -33,7 +33,7 @@ class Registration {
 
 class Device {
  public:
-  static std::unique_ptr<Device> open(const VerbsOptions& options, VerbsError* error);
+  static std::unique_ptr<Device> open(const VerbsOptions& options, DeviceError* error);
   ~Device() { close(); }
   Device(const Device&) = delete;
 
@@ -70,7 +70,7 @@ class Device {
   // errno set. Control thread.
   uint32_t local_key(const RegionRef& region);
   // What a failed registration means.
-  VerbsError memory_error(int number, uint64_t bytes) const;
+  DeviceError memory_error(int number, uint64_t bytes) const;
 
  private:
   struct Kept {
@@ -78,11 +78,11 @@ class Device {
     Registration registration;
   };
   explicit Device(const Ibv& its) : ibv(its) {}
-  bool open_named(VerbsError* error);
-  bool open_context(ibv_device* device, VerbsError* error);
-  bool choose_port(VerbsError* error);
-  bool choose_gid(VerbsError* error);
-  bool choose_mtu(VerbsError* error);
+  bool open_named(DeviceError* error);
+  bool open_context(ibv_device* device, DeviceError* error);
+  bool choose_port(DeviceError* error);
+  bool choose_gid(DeviceError* error);
+  bool choose_mtu(DeviceError* error);
 
   std::unordered_map<const Region*, Kept> kept_;
 };

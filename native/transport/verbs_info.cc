@@ -20,7 +20,7 @@ uint32_t checksum(const uint8_t* bytes, size_t size) {
   return crc32c(bytes + after, size - after, before);
 }
 
-bool refuse(VerbsError* error, std::string what, std::string remedy) {
+bool refuse(DeviceError* error, std::string what, std::string remedy) {
   *error = {0, "PEER_INCOMPATIBLE", std::move(what), std::move(remedy)};
   return false;
 }
@@ -56,7 +56,7 @@ std::vector<uint8_t> write_info(const Info& info) {
 }
 
 bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, Info* out,
-               VerbsError* error) {
+               DeviceError* error) {
   const char* const unchanged = "pass what the peer's info() returned, unchanged";
   if (bytes == nullptr || size < kFixedBytes || size > kVerbsInfoBytesMax ||
       std::memcmp(bytes, kMagic, sizeof kMagic) != 0)
@@ -112,7 +112,7 @@ bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, 
 }
 
 bool is_compatible(const Info& peer, const Device& device, const sdr_geometry& geometry,
-                   VerbsError* error) {
+                   DeviceError* error) {
   if (peer.reliable != device.options.reliable) {
     return refuse(error,
                   std::string("the peer uses ") + (peer.reliable ? "RC" : "UC") +

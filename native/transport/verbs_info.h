@@ -29,9 +29,9 @@ struct Info {
 std::vector<uint8_t> write_info(const Info& info);
 // False, with *error set, for bytes that no end of this version writes, or not for this geometry.
 bool read_info(const uint8_t* bytes, size_t size, const sdr_geometry& geometry, Info* out,
-               VerbsError* error);
+               DeviceError* error);
 // Whether this end can talk to it.
 bool is_compatible(const Info& peer, const Device& device, const sdr_geometry& geometry,
-                   VerbsError* error);
+                   DeviceError* error);
 
 }  // namespace sdr::verbs

@@ -36,7 +36,7 @@ void Lane::for_each(const std::function<void(Queue&)>& action) {
 
 // ---- opening and closing ----
 
-bool Lane::refuse(int number, const char* what, VerbsError* error) {
+bool Lane::refuse(int number, const char* what, DeviceError* error) {
   *error = {number, "ENVIRONMENT",
             device_.options.device + " gives no " + what + ": " + std::strerror(number) +
                 " (it has at most " + std::to_string(device_.limits.max_qp) + " queue pairs of " +
@@ -61,7 +61,7 @@ uint32_t Lane::receive_depth(const Device& device, uint32_t generations) {
   return std::bit_floor(std::min(kReceiveDepth, queue_share(device, generations)));
 }
 
-bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
+bool Lane::open(ibv_comp_channel* events, DeviceError* error) {
   const auto generations = static_cast<uint32_t>(queues_.size());
   const auto most = static_cast<uint32_t>(std::max(device_.limits.max_qp_wr, 1));
   const uint32_t control = channel == 0 ? kControlReceiveDepth + kControlSendDepth : 0;
@@ -98,7 +98,7 @@ bool Lane::open(ibv_comp_channel* events, VerbsError* error) {
   return number == 0 || refuse(number, "room for receives", error);
 }
 
-bool Lane::open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, VerbsError* error) {
+bool Lane::open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, DeviceError* error) {
   queue.depth = depth;
   const int number = queue.hardware.create(device_, ibv_cq_ex_to_cq(send_cq_),
                                            ibv_cq_ex_to_cq(receive_cq_), {depth, receive_depth});
@@ -106,7 +106,7 @@ bool Lane::open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, Verb
          refuse(number, device_.options.reliable ? "RC queue pair" : "UC queue pair", error);
 }
 
-bool Lane::open_control_memory(VerbsError* error) {
+bool Lane::open_control_memory(DeviceError* error) {
   const uint64_t bytes = control_slot(kControlReceiveDepth + kControlSendDepth);
   control_memory_.reset(new uint8_t[bytes]);
   const Region region{control_memory_.get(), bytes};
@@ -140,7 +140,7 @@ std::vector<uint32_t> Lane::numbers() const {
 }
 
 bool Lane::connect(const PeerAddress& peer, const std::vector<uint32_t>& peer_numbers,
-                   uint32_t peer_control, VerbsError* error) {
+                   uint32_t peer_control, DeviceError* error) {
   int number = 0;
   for (size_t i = 0; i < queues_.size() && number == 0; i++)
     number = queues_[i].hardware.connect(device_, peer, peer_numbers[i]);

@@ -59,11 +59,11 @@ class Lane final : public SendLane {
   // ---- the control thread, while no channel knows the lane ----
   // Makes the queues and posts their receives; completions are announced on `events`. False: why is
   // in *error.
-  bool open(ibv_comp_channel* events, VerbsError* error);
+  bool open(ibv_comp_channel* events, DeviceError* error);
   std::vector<uint32_t> numbers() const;  // of the data queues, by generation
   uint32_t control_number() const { return control_.hardware.number(); }
   bool connect(const PeerAddress& peer, const std::vector<uint32_t>& numbers,
-               uint32_t control_number, VerbsError* error);
+               uint32_t control_number, DeviceError* error);
   // Destroys the queues: on return the device touches no memory of theirs.
   void close();
 
@@ -123,10 +123,10 @@ class Lane final : public SendLane {
     const sdr_geometry& geometry = shared_.geometry;
     return queues_[message / geometry.slots % geometry.generations];
   }
-  bool open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, VerbsError* error);
-  bool open_control_memory(VerbsError* error);
+  bool open_queue(Queue& queue, uint32_t depth, uint32_t receive_depth, DeviceError* error);
+  bool open_control_memory(DeviceError* error);
   int post_control_receives(uint32_t count);
-  bool refuse(int number, const char* what, VerbsError* error);
+  bool refuse(int number, const char* what, DeviceError* error);
   void stage(Queue& queue, const Staged& next);
   void post_staged(Queue& queue, bool signalled);
   void finish_batch(Queue& queue);

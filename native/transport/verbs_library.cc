@@ -22,7 +22,7 @@ bool find(void* library, const char* name, Function* out) {
 struct Loaded {
   Ibv ibv;
   bool ok = false;
-  VerbsError error;
+  DeviceError error;
 };
 
 Loaded load() {
@@ -56,7 +56,7 @@ Loaded load() {
 
 }  // namespace
 
-const Ibv* load_ibv(VerbsError* error) {
+const Ibv* load_ibv(DeviceError* error) {
   static const Loaded* all = new Loaded(load());
   if (!all->ok) *error = all->error;
   return all->ok ? &all->ibv : nullptr;

@@ -25,13 +25,14 @@ namespace sdr::verbs {
 inline constexpr char kVerbsLibraryVariable[] = "SDR_IBVERBS";
 inline constexpr char kMlx5LibraryVariable[] = "SDR_MLX5";
 
-#define SDR_IBV_FUNCTIONS(X)                                                                  \
-  X(get_device_list)                                                                          \
-  X(free_device_list)                                                                         \
-  X(get_device_name) X(open_device) X(close_device) X(query_device) X(query_port) X(alloc_pd) \
-      X(dealloc_pd) X(reg_mr) X(dereg_mr) X(create_comp_channel) X(destroy_comp_channel)      \
-          X(get_cq_event) X(ack_cq_events) X(destroy_cq) X(modify_qp) X(destroy_qp)           \
-              X(get_async_event) X(ack_async_event) X(wc_status_str)
+#define SDR_IBV_FUNCTIONS(X)                                                                       \
+  X(get_device_list)                                                                               \
+  X(free_device_list)                                                                              \
+  X(get_device_name)                                                                               \
+  X(open_device) X(close_device) X(query_device) X(query_port) X(alloc_pd) X(dealloc_pd) X(reg_mr) \
+      X(dereg_mr) X(create_comp_channel) X(destroy_comp_channel) X(get_cq_event) X(ack_cq_events)  \
+          X(destroy_cq) X(modify_qp) X(destroy_qp) X(get_async_event) X(ack_async_event)           \
+              X(wc_status_str)
 
 struct Ibv {
 #define SDR_IBV_MEMBER(name) decltype(&::ibv_##name) name = nullptr;
@@ -44,7 +45,7 @@ struct Ibv {
 };
 
 // Loaded once a process, and kept. Null with *error set: no library, or one too old.
-const Ibv* load_ibv(VerbsError* error);
+const Ibv* load_ibv(DeviceError* error);
 
 #if defined(SDR_HAVE_MLX5DV)
 struct Mlx5 {

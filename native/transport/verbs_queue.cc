@@ -9,11 +9,60 @@
 namespace sdr::verbs {
 namespace {
 
+// Packets stand alone: their numbers say nothing.
+constexpr uint32_t kFirstPsn = 0;
 constexpr uint8_t kHopLimit = 64;  // a routed WAN
 // RC only, as perftest has them: 67 ms (4.096 us * 2^14), retries 7, RNR retries without end.
 constexpr uint8_t kAckTimeout = 14, kRetries = 7, kRnrRetries = 7, kRnrTimer = 12;
 
 }  // namespace
+
+int bring_to_init(const Device& device, ibv_qp* qp) {
+  ibv_qp_attr attr{};
+  attr.qp_state = IBV_QPS_INIT;
+  attr.pkey_index = 0;
+  attr.port_num = device.port_number;
+  attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
+  return device.ibv.modify_qp(qp, &attr,
+                              IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
+}
+
+int connect(const Device& device, ibv_qp* qp, const PeerAddress& peer, uint32_t peer_number,
+            bool reliable) {
+  ibv_qp_attr attr{};
+  attr.qp_state = IBV_QPS_RTR;
+  attr.path_mtu = mtu_of(std::min(device.mtu, peer.mtu));
+  attr.dest_qp_num = peer_number;
+  attr.rq_psn = kFirstPsn;
+  attr.ah_attr.port_num = device.port_number;
+  attr.ah_attr.dlid = peer.lid;
+  if (device.gid_index >= 0 && peer.has_gid) {
+    attr.ah_attr.is_global = 1;
+    attr.ah_attr.grh.dgid = peer.gid;
+    attr.ah_attr.grh.sgid_index = static_cast<uint8_t>(device.gid_index);
+    attr.ah_attr.grh.hop_limit = kHopLimit;
+    attr.ah_attr.grh.traffic_class = device.options.traffic_class;
+  }
+  int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+  if (reliable) {
+    attr.max_dest_rd_atomic = 0;
+    attr.min_rnr_timer = kRnrTimer;
+    mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  }
+  if (const int error = device.ibv.modify_qp(qp, &attr, mask); error != 0) return error;
+  attr = {};
+  attr.qp_state = IBV_QPS_RTS;
+  attr.sq_psn = kFirstPsn;
+  mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
+  if (reliable) {
+    attr.timeout = kAckTimeout;
+    attr.retry_cnt = kRetries;
+    attr.rnr_retry = kRnrRetries;
+    attr.max_rd_atomic = 0;
+    mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+  }
+  return device.ibv.modify_qp(qp, &attr, mask);
+}
 
 HardwareQueue& HardwareQueue::operator=(HardwareQueue&& other) noexcept {
   if (this == &other) return *this;
@@ -48,50 +97,11 @@ int HardwareQueue::create(const Device& device, ibv_cq* send_cq, ibv_cq* receive
   if (qp_ == nullptr) return errno != 0 ? errno : EINVAL;
   // Both begin alike in one made with send operations.
   ex_ = ibv_->qp_to_qp_ex != nullptr ? ibv_->qp_to_qp_ex(qp_) : reinterpret_cast<ibv_qp_ex*>(qp_);
-  ibv_qp_attr attr{};
-  attr.qp_state = IBV_QPS_INIT;
-  attr.pkey_index = 0;
-  attr.port_num = device.port_number;
-  attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
-  return ibv_->modify_qp(qp_, &attr,
-                         IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
+  return bring_to_init(device, qp_);
 }
 
 int HardwareQueue::connect(const Device& device, const PeerAddress& peer, uint32_t peer_number) {
-  const bool reliable = device.options.reliable;
-  ibv_qp_attr attr{};
-  attr.qp_state = IBV_QPS_RTR;
-  attr.path_mtu = mtu_of(std::min(device.mtu, peer.mtu));
-  attr.dest_qp_num = peer_number;
-  attr.rq_psn = kFirstPsn;
-  attr.ah_attr.port_num = device.port_number;
-  attr.ah_attr.dlid = peer.lid;
-  if (device.gid_index >= 0 && peer.has_gid) {
-    attr.ah_attr.is_global = 1;
-    attr.ah_attr.grh.dgid = peer.gid;
-    attr.ah_attr.grh.sgid_index = static_cast<uint8_t>(device.gid_index);
-    attr.ah_attr.grh.hop_limit = kHopLimit;
-    attr.ah_attr.grh.traffic_class = device.options.traffic_class;
-  }
-  int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
-  if (reliable) {
-    attr.max_dest_rd_atomic = 0;
-    attr.min_rnr_timer = kRnrTimer;
-    mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
-  }
-  if (const int error = ibv_->modify_qp(qp_, &attr, mask); error != 0) return error;
-  attr = {};
-  attr.qp_state = IBV_QPS_RTS;
-  attr.sq_psn = kFirstPsn;
-  mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
-  if (reliable) {
-    attr.timeout = kAckTimeout;
-    attr.retry_cnt = kRetries;
-    attr.rnr_retry = kRnrRetries;
-    attr.max_rd_atomic = 0;
-    mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
-  }
-  return ibv_->modify_qp(qp_, &attr, mask);
+  return verbs::connect(device, qp_, peer, peer_number, device.options.reliable);
 }
 
 void HardwareQueue::to_error() {

@@ -16,6 +16,12 @@ struct PeerAddress {
   uint32_t mtu = 0;
 };
 
+// The states of a queue pair that was just made: INIT, then ready to receive and send. 0, or an
+// errno.
+int bring_to_init(const Device& device, ibv_qp* qp);
+int connect(const Device& device, ibv_qp* qp, const PeerAddress& peer, uint32_t peer_number,
+            bool reliable);
+
 class HardwareQueue {
  public:
   struct Depths {
@@ -48,11 +54,8 @@ class HardwareQueue {
   ibv_qp* qp_ = nullptr;
   ibv_qp_ex* ex_ = nullptr;
   std::vector<ibv_recv_wr> chain_;  // linked, posted as far as needed
-  uint32_t* doorbell_ =
-      nullptr;  // mlx5: the receive queue's record; its entries never change
+  uint32_t* doorbell_ = nullptr;    // mlx5: the receive queue's record; its entries never change
   uint32_t posted_ = 0;
 };
-
-inline constexpr uint32_t kFirstPsn = 0;  // packets stand alone: their numbers say nothing
 
 }  // namespace sdr::verbs

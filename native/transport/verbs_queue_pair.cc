@@ -30,7 +30,7 @@ std::vector<SendLane*> VerbsQueuePair::make_lanes() {
   return plain;
 }
 
-bool VerbsQueuePair::open(VerbsError* error) {
+bool VerbsQueuePair::open(DeviceError* error) {
   for (size_t i = 0; i < lanes_.size(); i++)
     if (!lanes_[i]->open(channels_[i]->events(), error)) return false;
   keys_ = make_root_key(device_, shared_.geometry);
@@ -61,7 +61,7 @@ std::vector<uint8_t> VerbsQueuePair::info() const {
 }
 
 sdr_status VerbsQueuePair::connect(const uint8_t* bytes, size_t size, const LinkConfig& link,
-                                   uint64_t seed, VerbsError* error) {
+                                   uint64_t seed, DeviceError* error) {
   if (closed_) return SDR_CLOSED;
   if (sends_.is_connected() || !link.is_valid()) return SDR_INVALID;
   Info peer;

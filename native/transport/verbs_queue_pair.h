@@ -21,13 +21,13 @@ class VerbsQueuePair final : public QueuePair {
 
   // Makes the hardware's queues and the keys. False: why is in *error, and the queue pair is good
   // for nothing.
-  bool open(VerbsError* error);
+  bool open(DeviceError* error);
   std::vector<uint8_t> info() const;
   sdr_status connect(const uint8_t* info, size_t bytes, const LinkConfig& link, uint64_t seed,
-                     VerbsError* error);
+                     DeviceError* error);
   std::string failure() const { return shared_.failure.get(); }
   // Of the last SDR_NO_MEMORY. Control thread.
-  const VerbsError& refusal() const { return refusal_; }
+  const DeviceError& refusal() const { return refusal_; }
   void progress_drained(uint32_t message) { shared_.progress_drained(message); }
 
   uint32_t id() const override { return shared_.id; }
@@ -68,7 +68,7 @@ class VerbsQueuePair final : public QueuePair {
   Sends sends_;
   std::unique_ptr<SlotKeys> keys_;
   RootAddress peer_root_;
-  VerbsError refusal_;
+  DeviceError refusal_;
   bool closed_ = false;
 };
 

@@ -85,43 +85,9 @@ class Loopback {
   }
 
   int connect() {
-    ibv_qp_attr attr{};
-    attr.qp_state = IBV_QPS_INIT;
-    attr.port_num = device_.port_number;
-    attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_LOCAL_WRITE;
-    const Ibv& ibv = device_.ibv;
-    if (const int number = ibv.modify_qp(
-            qp_, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
-        number != 0)
-      return number;
-    attr = {};
-    attr.qp_state = IBV_QPS_RTR;
-    attr.path_mtu = mtu_of(device_.mtu);
-    attr.dest_qp_num = qp_->qp_num;
-    attr.rq_psn = kFirstPsn;
-    attr.ah_attr.port_num = device_.port_number;
-    attr.ah_attr.dlid = device_.port.lid;
-    if (device_.gid_index >= 0) {
-      attr.ah_attr.is_global = 1;
-      attr.ah_attr.grh.dgid = device_.gid;
-      attr.ah_attr.grh.sgid_index = static_cast<uint8_t>(device_.gid_index);
-      attr.ah_attr.grh.hop_limit = 1;
-    }
-    attr.min_rnr_timer = 12;
-    if (const int number =
-            ibv.modify_qp(qp_, &attr,
-                          IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-                              IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
-        number != 0)
-      return number;
-    attr = {};
-    attr.qp_state = IBV_QPS_RTS;
-    attr.sq_psn = kFirstPsn;
-    attr.timeout = 14;
-    attr.retry_cnt = attr.rnr_retry = 7;
-    return ibv.modify_qp(qp_, &attr,
-                         IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-                             IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
+    if (const int number = bring_to_init(device_, qp_); number != 0) return number;
+    const PeerAddress self{device_.gid, device_.port.lid, device_.gid_index >= 0, device_.mtu};
+    return verbs::connect(device_, qp_, self, qp_->qp_num, true);
   }
 
   const Device& device_;

@@ -1,6 +1,6 @@
 /** The info blob two queue pairs exchange out of band: JSON in UTF-8, checked field by field when read. */
 import { SdrError } from "../base/errors.ts";
-import type { TransportInfo } from "../transport/transport.ts";
+import { infoError, type TransportInfo } from "../transport/transport.ts";
 import type { ResolvedAttributes } from "./attributes.ts";
 
 const INFO_VERSION = 1;
@@ -34,27 +34,20 @@ export function encodeInfo(
 
 /** Reads the agreed attributes of a peer's info, e.g. for a listener that takes over what the peer proposes. */
 export function readInfo(info: Uint8Array): Record<string, unknown> {
-  const bad = (what: string, cause?: unknown) =>
-    new SdrError(
-      "PEER_INCOMPATIBLE",
-      `the peer's info ${what}`,
-      "pass what the peer's info() returned, unchanged",
-      { cause },
-    );
-  if (!(info instanceof Uint8Array)) throw bad("is not a Uint8Array");
+  if (!(info instanceof Uint8Array)) throw infoError("is not a Uint8Array");
   if (info.byteLength > INFO_BYTES_MAX)
-    throw bad(`has ${info.byteLength} B, more than ${INFO_BYTES_MAX}`);
+    throw infoError(`has ${info.byteLength} B, more than ${INFO_BYTES_MAX}`);
   let parsed: unknown;
   try {
     parsed = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(info));
   } catch (cause) {
-    throw bad("is not readable", cause);
+    throw infoError("is not readable", cause);
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
-    throw bad("is not an info");
+    throw infoError("is not an info");
   const fields = parsed as Record<string, unknown>;
   if (fields.sdr !== INFO_VERSION)
-    throw bad(`is of version ${JSON.stringify(fields.sdr)}, this is ${INFO_VERSION}`);
+    throw infoError(`is of version ${JSON.stringify(fields.sdr)}, this is ${INFO_VERSION}`);
   return fields;
 }
 
@@ -72,11 +65,7 @@ export function decodeInfo(info: Uint8Array, own: ResolvedAttributes): PeerInfo 
     typeof buffer !== "number" ||
     !(buffer >= 0)
   )
-    throw new SdrError(
-      "PEER_INCOMPATIBLE",
-      "the peer's info lacks its transport",
-      "pass what the peer's info() returned, unchanged",
-    );
+    throw infoError("lacks its transport");
   return {
     transport: transport as TransportInfo,
     receiveBufferBytes: buffer === 0 ? Number.POSITIVE_INFINITY : buffer,

@@ -2,18 +2,18 @@
  * The DPA transport: packet work by the program for a network card's own processor, here on an emulation of that
  * processor and of the card. It reaches contexts of this process only.
  */
-import { randomBytes } from "node:crypto";
-import { check, type ErrorCode, SdrError } from "../base/errors.ts";
-import { checkLink, type LinkProfile } from "../link/profile.ts";
+import { check, SdrError } from "../base/errors.ts";
+import type { LinkProfile } from "../link/profile.ts";
 import { addon, type NativeDpaContext, type NativeQpConfig, STATUS } from "./native.ts";
 import { RealTimeTransport } from "./real-time.ts";
 import {
   type Capabilities,
-  checkSeed,
   createNativeQp,
+  infoError,
   type QpListener,
   type TransportInfo,
   type TransportQp,
+  withReason,
 } from "./transport.ts";
 
 /** Workers of a DPA context, and what its outgoing packets go through. */
@@ -32,24 +32,17 @@ const INFO_PATTERN = /^(?:[0-9a-f]{2}){1,64}$/;
 
 export class DpaTransport extends RealTimeTransport {
   readonly capabilities: Capabilities;
-  readonly link: LinkProfile;
   protected readonly native: NativeDpaContext;
-  private readonly seed: number;
-  private qpsMade = 0;
 
   constructor(options: DpaTransportOptions = {}) {
-    super();
+    super(options);
     const { workers = 1 } = options;
     check(
       Number.isInteger(workers) && workers >= 1 && workers <= WORKERS_MAX,
       `workers ${workers} is not valid`,
       `use 1 to ${WORKERS_MAX}`,
     );
-    this.link = options.link ?? {};
-    checkLink(this.link);
-    this.seed = options.seed ?? randomBytes(6).readUIntBE(0, 6);
-    checkSeed(this.seed);
-    this.native = openContext(workers, () => this.wake());
+    this.native = withReason(() => addon().createDpaContext({ workers }, () => this.wake()));
     this.capabilities = {
       name: this.native.capabilities.name,
       virtualTime: false,
@@ -81,7 +74,7 @@ export class DpaTransport extends RealTimeTransport {
         queuePair: Buffer.from(this.native.qpInfo(native)).toString("hex"),
       }),
       connect: (peer) => {
-        const seed = (this.seed + this.qpsMade++ * 0x9e3779b1) % Number.MAX_SAFE_INTEGER;
+        const seed = this.nextSeed();
         const status = this.native.connect(native, this.readInfo(peer), this.link, seed);
         if (status !== STATUS.ok) {
           throw new SdrError(
@@ -91,41 +84,17 @@ export class DpaTransport extends RealTimeTransport {
           );
         }
       },
-      close: () => {
-        this.pump.remove(native.id);
-        if (!this.closed) native.close();
-        this.rearm();
-      },
+      close: () => this.closeQp(native),
     };
   }
 
   /** Checks a peer's info: it came from outside. */
   private readInfo(peer: TransportInfo): Uint8Array {
-    const wrong = (what: string) =>
-      new SdrError(
-        "PEER_INCOMPATIBLE",
-        `the peer's info ${what}`,
-        "pass what the peer's info() returned, unchanged",
-      );
     const { name } = this.capabilities;
     if (peer.transport !== name)
-      throw wrong(`is of transport ${JSON.stringify(peer.transport)}, not ${name}`);
+      throw infoError(`is of transport ${JSON.stringify(peer.transport)}, not ${name}`);
     if (typeof peer.queuePair !== "string" || !INFO_PATTERN.test(peer.queuePair))
-      throw wrong("has no valid queue pair");
+      throw infoError("has no valid queue pair");
     return Buffer.from(peer.queuePair, "hex");
-  }
-}
-
-function openContext(workers: number, wake: () => void): NativeDpaContext {
-  try {
-    return addon().createDpaContext({ workers }, wake);
-  } catch (cause) {
-    const { sdrCode, remedy, message } = cause as {
-      sdrCode?: ErrorCode;
-      remedy?: string;
-      message: string;
-    };
-    if (sdrCode === undefined) throw cause;
-    throw new SdrError(sdrCode, message, remedy ?? "", { cause });
   }
 }

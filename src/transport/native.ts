@@ -402,7 +402,7 @@ export interface NativeAddon {
   createVerbsContext(options: NativeVerbsOptions, wake: () => void): NativeVerbsContext;
   /** Whether the addon was built with rdma-core's headers. */
   readonly hasVerbs: boolean;
-  /** Throws {sdrCode, remedy} on failure. `wake` as above. */
+  /** Throws {code, errno, remedy} on failure. `wake` as above. */
   createDpaContext(options: { workers: number }, wake: () => void): NativeDpaContext;
   /** Whether DPA contexts of this build can run on a card; otherwise under the emulation only. */
   readonly hasFlexio: boolean;

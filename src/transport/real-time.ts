@@ -1,12 +1,14 @@
 /**
- * What transports with native threads and a real clock share: the wake-ups and timers that bring events to queue pairs
- * on the JavaScript thread. The one place in the SDK's stack with a real clock.
+ * What transports with native threads and a real clock share: the impairments of what they send, and the wake-ups and
+ * timers that bring events to queue pairs on the JavaScript thread. The one place in the SDK's stack with a real clock.
  */
+import { randomBytes } from "node:crypto";
 import { SdrError } from "../base/errors.ts";
-import type { LinkProfile } from "../link/profile.ts";
-import type { NativeEvents, NativeQpConfig } from "./native.ts";
+import { checkLink, type LinkProfile } from "../link/profile.ts";
+import type { NativeEvents, NativeQp, NativeQpConfig } from "./native.ts";
 import {
   type Capabilities,
+  checkSeed,
   Pump,
   type QpListener,
   type Transport,
@@ -24,14 +26,42 @@ export interface NativeContext {
   close(): void;
 }
 
+/** What outgoing packets go through. */
+export interface Impairments {
+  readonly link?: LinkProfile;
+  /** Default: drawn from the operating system. */
+  readonly seed?: number;
+}
+
 export abstract class RealTimeTransport implements Transport {
   abstract readonly capabilities: Capabilities;
-  abstract readonly link: LinkProfile;
+  readonly link: LinkProfile;
   protected abstract readonly native: NativeContext;
   protected readonly pump = new Pump();
   protected closed = false;
   private timer: NodeJS.Timeout | undefined;
   private timerAtNs = Number.POSITIVE_INFINITY;
+  private readonly seed: number;
+  private qpsConnected = 0;
+
+  constructor({ link = {}, seed = randomBytes(6).readUIntBE(0, 6) }: Impairments) {
+    checkLink(link);
+    checkSeed(seed);
+    this.link = link;
+    this.seed = seed;
+  }
+
+  /** Of the impairments of the queue pair that connects next. */
+  protected nextSeed(): number {
+    return (this.seed + this.qpsConnected++ * 0x9e3779b1) % Number.MAX_SAFE_INTEGER;
+  }
+
+  /** Ends a queue pair that `pump` knows. */
+  protected closeQp(native: NativeQp): void {
+    this.pump.remove(native.id);
+    if (!this.closed) native.close();
+    this.rearm();
+  }
 
   abstract createQp(config: NativeQpConfig, listener: QpListener): TransportQp;
 

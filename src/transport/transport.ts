@@ -163,6 +163,27 @@ export class Pump {
   }
 }
 
+/** What is wrong with a peer's info: it came from outside. */
+export function infoError(what: string, cause?: unknown): SdrError {
+  return new SdrError(
+    "PEER_INCOMPATIBLE",
+    `the peer's info ${what}`,
+    "pass what the peer's info() returned, unchanged",
+    { cause },
+  );
+}
+
+/** Runs a call of the addon; what the device behind it gives as its reason, {code, remedy}, becomes an SdrError. */
+export function withReason<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    const { code, remedy } = cause as { code?: string; remedy?: string };
+    if (cause instanceof SdrError || code === undefined || remedy === undefined) throw cause;
+    throw new SdrError(code as ErrorCode, (cause as Error).message, remedy, { cause });
+  }
+}
+
 export function checkSeed(seed: number): void {
   check(
     Number.isSafeInteger(seed) && seed >= 0,
@@ -174,13 +195,10 @@ export function checkSeed(seed: number): void {
 /** Creates the native queue pair. Errors: INVALID_ARGUMENT for a refused configuration, BUSY. */
 export function createNativeQp(create: () => NativeQp, config: NativeQpConfig): NativeQp {
   try {
-    return create();
+    return withReason(create);
   } catch (cause) {
     if (cause instanceof SdrError) throw cause;
-    const { code, remedy, status } = cause as { code?: string; remedy?: string; status?: number };
-    if (code !== undefined && remedy !== undefined)
-      throw new SdrError(code as ErrorCode, (cause as Error).message, remedy, { cause });
-    if (status === STATUS.busy)
+    if ((cause as { status?: number }).status === STATUS.busy)
       throw new SdrError("BUSY", "the transport has no room for another queue pair", "close some", {
         cause,
       });

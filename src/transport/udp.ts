@@ -5,13 +5,13 @@ import { randomBytes } from "node:crypto";
 import { isIP } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { check, SdrError } from "../base/errors.ts";
-import { checkLink, type LinkProfile } from "../link/profile.ts";
+import type { LinkProfile } from "../link/profile.ts";
 import { addon, type NativeQpConfig, type NativeUdpContext, STATUS } from "./native.ts";
 import { RealTimeTransport } from "./real-time.ts";
 import {
   type Capabilities,
-  checkSeed,
   createNativeQp,
+  infoError,
   type QpListener,
   type TransportInfo,
   type TransportQp,
@@ -43,13 +43,10 @@ const PACKET_BYTES_JUMBO = 8900;
 
 export class UdpTransport extends RealTimeTransport {
   readonly capabilities: Capabilities;
-  readonly link: LinkProfile;
   protected readonly native: NativeUdpContext;
-  private readonly seed: number;
-  private qpsMade = 0;
 
   constructor(options: UdpTransportOptions = {}) {
-    super();
+    super(options);
     const { address = "127.0.0.1", port = 0, channels = 1, socketBufferBytes = 16 << 20 } = options;
     check(
       isIP(address) !== 0,
@@ -73,10 +70,6 @@ export class UdpTransport extends RealTimeTransport {
       `socketBufferBytes ${socketBufferBytes} is not valid`,
       "use 64 KiB to 1 GiB",
     );
-    this.link = options.link ?? {};
-    checkLink(this.link);
-    this.seed = options.seed ?? randomBytes(6).readUIntBE(0, 6);
-    checkSeed(this.seed);
     this.native = openContext(
       {
         address,
@@ -132,7 +125,7 @@ export class UdpTransport extends RealTimeTransport {
             "the peer's info is this queue pair's own",
             "pass what the peer's info() returned",
           );
-        const seed = (this.seed + this.qpsMade++ * 0x9e3779b1) % Number.MAX_SAFE_INTEGER;
+        const seed = this.nextSeed();
         const status = this.native.connect(native, addresses, sendKey, this.link, seed);
         if (status !== STATUS.ok) {
           throw new SdrError(
@@ -142,11 +135,7 @@ export class UdpTransport extends RealTimeTransport {
           );
         }
       },
-      close: () => {
-        this.pump.remove(native.id);
-        if (!this.closed) native.close();
-        this.rearm();
-      },
+      close: () => this.closeQp(native),
     };
   }
 
@@ -210,24 +199,18 @@ function readInfo(
   peer: TransportInfo,
   channels: number,
 ): { addresses: { address: string; port: number }[]; sendKey: bigint } {
-  const bad = (what: string) =>
-    new SdrError(
-      "PEER_INCOMPATIBLE",
-      `the peer's info ${what}`,
-      "pass what the peer's info() returned, unchanged",
-    );
   if (peer.transport !== "udp")
-    throw bad(`is of transport ${JSON.stringify(peer.transport)}, not udp`);
+    throw infoError(`is of transport ${JSON.stringify(peer.transport)}, not udp`);
   if (typeof peer.key !== "string" || !/^[0-9a-f]{1,16}$/.test(peer.key))
-    throw bad("has no valid key");
+    throw infoError("has no valid key");
   if (
     !Array.isArray(peer.addresses) ||
     peer.addresses.length < 1 ||
     peer.addresses.length > CHANNELS_MAX
   )
-    throw bad("has no valid addresses");
+    throw infoError("has no valid addresses");
   if (peer.addresses.length !== channels)
-    throw bad(`has ${peer.addresses.length} channels where this end has ${channels}`);
+    throw infoError(`has ${peer.addresses.length} channels where this end has ${channels}`);
   const addresses = peer.addresses.map((one: unknown) => {
     const { address, port } = (one ?? {}) as { address?: unknown; port?: unknown };
     if (
@@ -238,7 +221,7 @@ function readInfo(
       port < 1 ||
       port > 65535
     )
-      throw bad("has no valid addresses");
+      throw infoError("has no valid addresses");
     return { address, port };
   });
   return { addresses, sendKey: BigInt(`0x${peer.key}`) };

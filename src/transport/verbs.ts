@@ -2,9 +2,8 @@
  * The verbs transport: RDMA cards and Soft-RoCE. Native threads poll and post; this file checks options, turns what the
  * device says into errors, and exchanges the queue pairs' infos.
  */
-import { randomBytes } from "node:crypto";
-import { check, type ErrorCode, SdrError } from "../base/errors.ts";
-import { checkLink, type LinkProfile } from "../link/profile.ts";
+import { check } from "../base/errors.ts";
+import type { LinkProfile } from "../link/profile.ts";
 import {
   addon,
   type NativeQpConfig,
@@ -15,11 +14,12 @@ import {
 import { RealTimeTransport } from "./real-time.ts";
 import {
   type Capabilities,
-  checkSeed,
   createNativeQp,
+  infoError,
   type QpListener,
   type TransportInfo,
   type TransportQp,
+  withReason,
 } from "./transport.ts";
 
 /** A device, how it is used, and what outgoing packets go through. */
@@ -54,14 +54,11 @@ const MTUS = [256, 512, 1024, 2048, 4096];
 
 export class VerbsTransport extends RealTimeTransport {
   readonly capabilities: Capabilities;
-  readonly link: LinkProfile;
   protected readonly native: NativeVerbsContext;
-  private readonly seed: number;
-  private qpsMade = 0;
 
   /** `openNative` is the addon's; others stand for it in tests. */
   constructor(options: VerbsTransportOptions, openNative?: OpenNative) {
-    super();
+    super(options);
     const { device, port = 0, gidIndex = -1, mtu = 0, channels = 1, trafficClass = 0 } = options;
     const reliable = options.reliable ?? process.env.SDR_USE_UC_QP === "0";
     check(
@@ -74,12 +71,8 @@ export class VerbsTransport extends RealTimeTransport {
     checkWhole("channels", channels, 1, CHANNELS_MAX);
     checkWhole("trafficClass", trafficClass, 0, 255);
     check(mtu === 0 || MTUS.includes(mtu), `mtu ${mtu} is not valid`, `use ${MTUS.join(", ")}`);
-    this.link = options.link ?? {};
-    checkLink(this.link);
-    this.seed = options.seed ?? randomBytes(6).readUIntBE(0, 6);
-    checkSeed(this.seed);
     const open = openNative ?? addon().createVerbsContext;
-    this.native = withDevice(() =>
+    this.native = withReason(() =>
       open({ device, port, gidIndex, mtu, channels, reliable, trafficClass }, () => this.wake()),
     );
     const can = this.native.capabilities;
@@ -129,20 +122,11 @@ export class VerbsTransport extends RealTimeTransport {
           "the peer's info is this queue pair's own",
           "pass what the peer's info() returned",
         );
-        const seed = (this.seed + this.qpsMade++ * 0x9e3779b1) % Number.MAX_SAFE_INTEGER;
-        const status = withDevice(() => this.native.connect(native, queues, this.link, seed));
-        if (status !== STATUS.ok)
-          throw new SdrError(
-            "PEER_INCOMPATIBLE",
-            `the peer's info was refused (status ${status})`,
-            "pass what the peer's info() returned, unchanged",
-          );
+        const seed = this.nextSeed();
+        const status = withReason(() => this.native.connect(native, queues, this.link, seed));
+        if (status !== STATUS.ok) throw infoError(`was refused (status ${status})`);
       },
-      close: () => {
-        this.pump.remove(native.id);
-        if (!this.closed) native.close();
-        this.rearm();
-      },
+      close: () => this.closeQp(native),
     };
   }
 }
@@ -155,28 +139,11 @@ function checkWhole(name: string, value: number, min: number, max: number): void
   );
 }
 
-/** What the device gives as its reason, as an SdrError. */
-function withDevice<T>(call: () => T): T {
-  try {
-    return call();
-  } catch (cause) {
-    const { code, remedy } = cause as { code?: string; remedy?: string };
-    if (cause instanceof SdrError || code === undefined || remedy === undefined) throw cause;
-    throw new SdrError(code as ErrorCode, (cause as Error).message, remedy, { cause });
-  }
-}
-
 /** Checks a peer's info, as far as it is not the native code's to read. */
 function readInfo(peer: TransportInfo): Uint8Array {
-  const bad = (what: string) =>
-    new SdrError(
-      "PEER_INCOMPATIBLE",
-      `the peer's info ${what}`,
-      "pass what the peer's info() returned, unchanged",
-    );
   if (peer.transport !== "verbs")
-    throw bad(`is of transport ${JSON.stringify(peer.transport)}, not verbs`);
+    throw infoError(`is of transport ${JSON.stringify(peer.transport)}, not verbs`);
   if (typeof peer.queues !== "string" || peer.queues.length > 2 * INFO_BYTES_MAX)
-    throw bad("has no valid queues");
+    throw infoError("has no valid queues");
   return new Uint8Array(Buffer.from(peer.queues, "base64"));
 }

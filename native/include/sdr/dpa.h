@@ -23,19 +23,13 @@ struct DpaCapabilities {
   uint32_t receives_max = 0;  // receive WQEs a channel and generation, at least
 };
 
-struct DpaError {
-  int number = 0;  // errno
-  std::string what, remedy;
-  std::string code;  // an SdrError's
-};
-
 class DpaContext {
  public:
   // Whether a context of this build can run on a card. None can: the emulated card's half (keys, links, control
   // datagrams) has no counterpart for a real one yet. docs/dpa.md says what there is.
   static constexpr bool runs_on_card() { return false; }
   // `wake` is called from any thread when the event queue became non-empty. Null on error.
-  static std::unique_ptr<DpaContext> create(const DpaOptions& options, std::function<void()> wake, DpaError* error);
+  static std::unique_ptr<DpaContext> create(const DpaOptions& options, std::function<void()> wake, DeviceError* error);
   ~DpaContext();  // shutdown(), then frees the queue pairs' memory
   // Closes queue pairs, joins threads; no region is touched afterwards. Bitmaps stay readable until the context is
   // destroyed. Idempotent.

@@ -19,6 +19,13 @@
 
 namespace sdr {
 
+// Why a device cannot be used, or does not do what was asked of it.
+struct DeviceError {
+  int number = 0;    // errno, 0 when it is no system call's
+  std::string code;  // a code of src/base/errors.ts
+  std::string what, remedy;
+};
+
 // User memory. The shared_ptr's deleter releases what pins it; a transport holds one reference for each
 // posted receive and each work request until no packet can touch the memory again.
 struct Region {

@@ -42,12 +42,6 @@ struct VerbsCapabilities {
   uint32_t receive_depth = 0;  // packets of one queue that may wait for the progress thread
 };
 
-struct VerbsError {
-  int number = 0;    // errno, 0 when it is no system call's
-  std::string code;  // a code of src/base/errors.ts
-  std::string what, remedy;
-};
-
 // What its wires carry around every payload: BTH, RETH, immediate and ICRC (RoCE v2 and InfiniBand
 // alike). Ethernet, IP and UDP headers are the link's.
 inline constexpr uint32_t kVerbsHeaderBytes = 12 + 16 + 4 + 4;
@@ -58,7 +52,7 @@ class VerbsContext {
  public:
   // `wake` is called from any thread when the event queue became non-empty. Null on error.
   static std::unique_ptr<VerbsContext> create(const VerbsOptions& options,
-                                              std::function<void()> wake, VerbsError* error);
+                                              std::function<void()> wake, DeviceError* error);
   // Whether this library was built with rdma-core's headers.
   static bool is_compiled();
   ~VerbsContext();  // shutdown(), then frees the queue pairs' memory
@@ -71,19 +65,19 @@ class VerbsContext {
   int64_t now_ns() const;
   // geometry.channels must equal options.channels, packet_bytes be at most the MTU. Null on error,
   // with *status and, where the device is the reason, *error.
-  QueuePair* create_qp(const QpConfig& config, sdr_status* status, VerbsError* error = nullptr);
+  QueuePair* create_qp(const QpConfig& config, sdr_status* status, DeviceError* error = nullptr);
   // What the peer's connect() needs; opaque, at most kVerbsInfoBytesMax bytes. Empty for a queue
   // pair that is unknown or closed.
   std::vector<uint8_t> info(uint32_t qp) const;
   // `info` came from outside. `link` impairs what this end sends, decided per packet; a corrupted
   // packet is a lost one, as a card discards what fails its check.
   sdr_status connect(uint32_t qp, const uint8_t* info, size_t bytes, const LinkConfig& link,
-                     uint64_t seed, VerbsError* error);
+                     uint64_t seed, DeviceError* error);
   // Why a queue pair failed (its error event): the queue, the completion's status and vendor code.
   // Empty: it did not.
   std::string failure(uint32_t qp) const;
   // Why a post of this queue pair last gave SDR_NO_MEMORY; empty words: none did.
-  VerbsError refusal(uint32_t qp) const;
+  DeviceError refusal(uint32_t qp) const;
   void destroy_qp(uint32_t qp);
   EventQueue& events();
   // Processor time of each progress thread.
