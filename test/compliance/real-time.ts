@@ -5,13 +5,14 @@ import type { Fixture } from "./fixture.ts";
 /** A hang ends here; nothing is measured by it. */
 const WAIT_MS_MAX = 60_000;
 
-async function withDeadline<T>(what: string, work: Promise<T>): Promise<T> {
+export async function withDeadline<T>(
+  what: string,
+  work: Promise<T>,
+  ms = WAIT_MS_MAX,
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`not within ${WAIT_MS_MAX} ms: ${what}`)),
-      WAIT_MS_MAX,
-    );
+    timer = setTimeout(() => reject(new Error(`not within ${ms} ms: ${what}`)), ms);
   });
   try {
     return await Promise.race([work, late]);
@@ -20,16 +21,31 @@ async function withDeadline<T>(what: string, work: Promise<T>): Promise<T> {
   }
 }
 
-/** Looks again after each turn of the event loop, where the transport's events come in. */
-async function poll(condition: () => boolean, stopped: () => boolean): Promise<void> {
-  while (!condition() && !stopped()) await new Promise((resolve) => setImmediate(resolve));
+export interface Pace {
+  /** Between two looks at a condition. Default: a turn of the event loop, where the transport's events come in. */
+  pause(): Promise<void>;
+  /** After each wait, before anybody looks at what has happened. */
+  settle(): void;
 }
+const AT_ONCE: Pace = {
+  pause: () => new Promise((resolve) => setImmediate(resolve)),
+  settle() {},
+};
 
-export function realTime(a: Context, b: Context): Fixture {
+export function realTime(a: Context, b: Context, pace = AT_ONCE): Fixture {
+  const poll = async (condition: () => boolean, stopped: () => boolean) => {
+    while (!condition() && !stopped()) await pace.pause();
+  };
   return {
     a,
     b,
-    run: (work) => withDeadline("the promise to settle", work),
+    async run(work) {
+      try {
+        return await withDeadline("the promise to settle", work);
+      } finally {
+        pace.settle();
+      }
+    },
     async until(what, condition) {
       let stopped = false;
       try {
@@ -39,6 +55,7 @@ export function realTime(a: Context, b: Context): Fixture {
         );
       } finally {
         stopped = true;
+        pace.settle();
       }
     },
     close() {

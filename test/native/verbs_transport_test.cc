@@ -118,7 +118,7 @@ struct Pair {
     options.device = device;
     options.channels = setup.channels;
     options.reliable = setup.reliable;
-    VerbsError error;
+    DeviceError error;
     end.context = VerbsContext::create(
         options,
         [this] {
@@ -137,7 +137,7 @@ struct Pair {
   }
   static void connect(End& from, const End& to) {
     const std::vector<uint8_t> info = to.context->info(to.qp->id());
-    VerbsError error;
+    DeviceError error;
     CHECK_EQ(from.context->connect(from.qp->id(), info.data(), info.size(), {}, 1, &error), SDR_OK);
   }
   void wait(const char* what, const std::function<bool()>& done) {
@@ -363,7 +363,7 @@ TEST(a_receive_whose_memory_cannot_be_registered_is_refused_with_the_reason) {
     CHECK(pair.b.context->refusal(pair.b.qp->id()).what.empty());
     const Memory large(1u << 20), small(4096), from(4096, 1);
     CHECK_EQ(pair.b.qp->post_receive(0, large.region, 0, 1u << 20), SDR_NO_MEMORY);
-    const VerbsError error = pair.b.context->refusal(pair.b.qp->id());
+    const DeviceError error = pair.b.context->refusal(pair.b.qp->id());
     CHECK_EQ(error.number, ENOMEM);
     CHECK(error.what.find("1048576 B") != std::string::npos && !error.remedy.empty());
     CHECK_EQ(large.region.use_count(), 1L);
@@ -402,7 +402,7 @@ TEST(infos_of_random_bytes_are_refused_in_words) {
   const std::vector<uint8_t> good = pair.b.context->info(pair.b.qp->id());
   std::mt19937 random(7);
   verbs::Info info;
-  VerbsError error;
+  DeviceError error;
   CHECK(verbs::read_info(good.data(), good.size(), geometry, &info, &error));
   for (int round = 0; round < 200'000; round++) {
     std::vector<uint8_t> bad = good;
@@ -435,7 +435,7 @@ TEST(infos_with_wild_values_are_refused_or_do_no_harm) {
     wild.numbers = {{number(), number()}};
     const std::vector<uint8_t> bytes = verbs::write_info(wild);
     verbs::Info info;
-    VerbsError error;
+    DeviceError error;
     if (!verbs::read_info(bytes.data(), bytes.size(), geometry, &info, &error)) {
       CHECK_EQ(error.code, std::string("PEER_INCOMPATIBLE"));
       continue;

@@ -73,7 +73,7 @@ class VerbsBackend final : public Backend {
     options.channels = in.u32();
     options.reliable = in.u8() != 0;
     options.traffic_class = in.u8();
-    VerbsError error;
+    DeviceError error;
     context_ = VerbsContext::create(options, std::move(wake), &error);
     if (context_ == nullptr) throw of(error);
   }
@@ -94,7 +94,7 @@ class VerbsBackend final : public Backend {
   int64_t now_ns() const override { return context_->now_ns(); }
   EventQueue& events() override { return context_->events(); }
   QueuePair* create_qp(const QpConfig& config, Reader&, sdr_status* status) override {
-    VerbsError error;
+    DeviceError error;
     QueuePair* qp = context_->create_qp(config, status, &error);
     if (qp == nullptr && !error.what.empty()) throw of(error);
     return qp;
@@ -106,7 +106,7 @@ class VerbsBackend final : public Backend {
   sdr_status connect(uint32_t qp, Reader& in) override {
     const auto peer = in.bytes();
     const LinkConfig link = read_link(in);
-    VerbsError error;
+    DeviceError error;
     const sdr_status status = context_->connect(qp, peer.data(), peer.size(), link, in.whole(), &error);
     if (status != SDR_OK && !error.what.empty()) throw of(error);
     return status;
@@ -115,7 +115,7 @@ class VerbsBackend final : public Backend {
   std::string failure(uint32_t qp) const override { return context_->failure(qp); }
 
  private:
-  static BackendError of(const VerbsError& error) {
+  static BackendError of(const DeviceError& error) {
     return {error.number, "", error.what, error.remedy, error.code};
   }
   std::unique_ptr<VerbsContext> context_;

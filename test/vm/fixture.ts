@@ -1,10 +1,9 @@
 /** Two contexts at two agents as a compliance fixture: real time, bounded waits, and memory brought over after each. */
 import type { Context, QueuePairAttributes } from "../../src/sdk/index.ts";
 import type { FixtureMaker, FixtureOptions } from "../compliance/fixture.ts";
+import { realTime } from "../compliance/real-time.ts";
 import { type Guest, serveRemotely } from "./remote.ts";
 
-/** A hang ends here; nothing is measured by it. */
-const WAIT_MS_MAX = 60_000;
 const LOOK_MS = 1;
 /** Each takes a dozen requests. 16 of them use every generation of every slot. */
 const MESSAGES_MAX = 100;
@@ -37,32 +36,14 @@ export interface RemoteVariant {
   open(end: 0 | 1, link: FixtureOptions["forward"], seed: number): Context;
 }
 
-export async function withDeadline<T>(
-  what: string,
-  work: Promise<T>,
-  ms = WAIT_MS_MAX,
-): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not within ${ms} ms: ${what}`)), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Looks now and then, leaving the processors to the agents. */
-async function poll(condition: () => boolean, stopped: () => boolean): Promise<void> {
-  while (!condition() && !stopped()) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-}
+/** Leaves the processors to the agents. */
+const pause = () => new Promise<void>((resolve) => setTimeout(resolve, LOOK_MS));
 
 export function remoteMaker(variant: RemoteVariant): FixtureMaker {
   const { guests } = variant;
   const open = (end: 0 | 1, link: FixtureOptions["forward"], seed: number) =>
     at(guests[end], () => variant.open(end, link, seed));
-  const sync = () => {
+  const settle = () => {
     for (const guest of guests) guest.mirror.sync();
   };
   const probe = open(0, {}, 1);
@@ -81,33 +62,9 @@ export function remoteMaker(variant: RemoteVariant): FixtureMaker {
       const a = open(0, options.forward, options.seed);
       const b = open(1, options.backward, options.seed + 1);
       return {
-        a,
-        b,
-        async run(work) {
-          try {
-            return await withDeadline("the promise to settle", work);
-          } finally {
-            sync();
-          }
-        },
-        async until(what, condition) {
-          let stopped = false;
-          try {
-            await withDeadline(
-              what,
-              poll(condition, () => stopped),
-            );
-          } finally {
-            stopped = true;
-            sync();
-          }
-        },
+        ...realTime(a, b, { pause, settle }),
         unknownDatagrams: () =>
           (b.transport as { unknownDatagrams?(): number }).unknownDatagrams?.() ?? 0,
-        close() {
-          a.close();
-          b.close();
-        },
       };
     },
   };

@@ -15,8 +15,8 @@ import {
   withPair,
 } from "../compliance/fixture.ts";
 import { begin, finish } from "../compliance/policy.ts";
+import { withDeadline } from "../compliance/real-time.ts";
 import { inject, openStream } from "../compliance/transfers.ts";
-import { withDeadline } from "./fixture.ts";
 import { clearPath, guests, impair, maker, restoreLink } from "./guests.ts";
 
 const PATHS = [
