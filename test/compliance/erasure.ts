@@ -26,6 +26,11 @@ import {
 import { begin, finish } from "./policy.ts";
 
 const CODES = ["ec-mds(8,3)", "ec-xor(8,4)"];
+/**
+ * What is on its way has a sixteenth of this to come in before it is asked for: with much of it, no case here hangs on
+ * how soon a busy machine runs a thread.
+ */
+const PATIENT = { rtoFloorNs: 2e9 };
 
 interface Outcome {
   readonly write: WriteReport;
@@ -40,7 +45,8 @@ async function carry(
   drops: string,
 ): Promise<Outcome> {
   let outcome: Outcome | undefined;
-  await withPair(maker, { forward: `delay 500us ${drops}`, seed: 3 }, async (pair) => {
+  const options = { forward: `delay 500us ${drops}`, seed: 3, attributes: PATIENT };
+  await withPair(maker, options, async (pair) => {
     const bytes = chunks * pair.chunkBytes - pair.packetBytes - 1;
     const one = begin(pair, policy, bytes, 17);
     const [write, receive] = await pair.run(Promise.all([one.write, one.receive]));
