@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import {
   closeSync,
   existsSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -11,6 +12,7 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { Random } from "../../../src/base/random.ts";
@@ -303,6 +305,8 @@ describe("a receiver trusts no sender", () => {
   const policy = parsePolicy("sr-nack");
   const offer = { file: 1, name: "n", bytes: 10, segmentBytes: 65_536, policy: "sr-nack" };
 
+  const elsewhere = join(tmpdir(), `sdr-elsewhere-${process.pid}`);
+
   async function offered(port: number, meta: unknown) {
     const made = connect(({ localAddress }) => Context.udp({ address: localAddress }), {
       host: "127.0.0.1",
@@ -315,7 +319,7 @@ describe("a receiver trusts no sender", () => {
 
   test.each([
     ["a path", { ...offer, name: "../n" }, "FILE"],
-    ["an absolute path", { ...offer, name: "/tmp/n" }, "FILE"],
+    ["an absolute path", { ...offer, name: elsewhere }, "FILE"],
     ["two dots", { ...offer, name: ".." }, "FILE"],
     ["a control character", { ...offer, name: "a\u001b[2Jb" }, "FILE"],
     ["no name", { ...offer, name: "" }, "FILE"],
@@ -329,11 +333,14 @@ describe("a receiver trusts no sender", () => {
     ["another kind of device", { ...offer, device: "verbs" }, "PEER_INCOMPATIBLE"],
     ["no kind of device", { ...offer, device: ["udp"] }, "PEER_INCOMPATIBLE"],
   ])("offering %s is refused", async (_, meta, code) => {
-    const out = scratch();
+    const above = scratch();
+    const out = join(above, "out");
+    mkdirSync(out);
     const { sdr, port } = await receiver(out);
     await expect(offered(port, meta)).rejects.toMatchObject({ code });
     expect(readdirSync(out)).toEqual([]);
-    expect(existsSync("/tmp/n")).toBe(false);
+    expect(readdirSync(above)).toEqual(["out"]);
+    expect(existsSync(elsewhere)).toBe(false);
     sdr.kill("SIGTERM");
     await sdr.end();
   });
