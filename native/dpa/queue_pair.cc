@@ -6,7 +6,6 @@
 
 #include "transport/checks.h"
 
-
 namespace sdr::dpa {
 namespace {
 
@@ -63,7 +62,7 @@ class DpaQueuePair::KeyedEngine final : public ReceiveEngine {
 const ReceiveEngine& DpaQueuePair::engine() const { return *engine_; }
 
 DpaQueuePair::DpaQueuePair(Environment& environment, Card& card, uint32_t id, const QpConfig& config)
-    : environment_(environment), card_(card), config_(config),
+    : ThreadedQueuePair(id, config.geometry), environment_(environment), card_(card), config_(config),
       shared_(environment, id, config, nullptr, kWireHeaderBytes) {}
 
 std::unique_ptr<DpaQueuePair> DpaQueuePair::create(Environment& environment, EmulatedPlatform& platform, Card& card,
@@ -90,6 +89,7 @@ std::unique_ptr<DpaQueuePair> DpaQueuePair::create(Environment& environment, Emu
   made->engine_ = std::make_unique<KeyedEngine>(*made->pair_, *made->endpoint_, made->config_.geometry);
   made->receives_ =
       std::make_unique<Receives>(*made->engine_, config.geometry, Receives::Placed::by_device);
+  // Its one lane is the flow, which carries control datagrams.
   made->sends_ = std::make_unique<Sends>(made->shared_, config.work_requests_max,
                                          std::vector<SendLane*>{made->flow_.get()}, [&card](uint32_t) { card.poke(); });
   made->fabric_number_ = Fabric::instance().join(made->endpoint_);
@@ -176,26 +176,7 @@ sdr_status DpaQueuePair::post_receive(uint32_t message, RegionRef region, uint64
   return receives_->post(message, std::move(region), offset, bytes, std::move(parity));
 }
 
-sdr_status DpaQueuePair::recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
-                                 Recovered* recovered) {
-  return receives_->recover(message, code, block, recovered);
-}
-
-sdr_status DpaQueuePair::set_length(uint32_t message, uint64_t bytes, bool* complete) {
-  if (closed_) return SDR_CLOSED;
-  return receives_->set_length(message, bytes, complete);
-}
-
-sdr_status DpaQueuePair::complete(uint32_t message) {
-  if (closed_) return SDR_CLOSED;
-  return receives_->complete(message);
-}
-
 // ---- send side ----
-
-sdr_status DpaQueuePair::open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) {
-  return closed_ ? SDR_CLOSED : sends_->open(message, message_bytes, user_immediate);
-}
 
 sdr_status DpaQueuePair::post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
                                    uint32_t first_chunk, uint64_t bytes) {
@@ -227,8 +208,7 @@ sdr_status DpaQueuePair::post_send(uint32_t message, uint32_t work_request, Regi
 }
 
 sdr_status DpaQueuePair::close_send(uint32_t message) {
-  if (closed_) return SDR_CLOSED;
-  const sdr_status status = sends_->close(message);
+  const sdr_status status = ThreadedQueuePair::close_send(message);
   if (status != SDR_OK) return status;
   const std::lock_guard lock(requests_mutex_);
   bool any = false;
@@ -238,10 +218,6 @@ sdr_status DpaQueuePair::close_send(uint32_t message) {
   }
   if (any) pair_->cancel(message);
   return SDR_OK;
-}
-
-sdr_status DpaQueuePair::send_control(PacketKind kind, const uint8_t* bytes, size_t size) {
-  return closed_ ? SDR_CLOSED : sends_->control(kind, bytes, size);
 }
 
 // ---- looking and closing ----
@@ -256,10 +232,6 @@ QpCounters DpaQueuePair::counters() const {
   sum.control_dropped = received.control_dropped;
   sum.bad_checksum = received.bad_checksum;
   return sum;
-}
-
-sdr_status DpaQueuePair::set_link(const LinkConfig& config) {
-  return closed_ ? SDR_CLOSED : sends_->set_link(config);
 }
 
 // The card first: once it neither sends nor takes anything, the device has nothing to do.

@@ -9,12 +9,11 @@
 
 #include "dpa/emulation/flow.h"
 #include "dpa/pair.h"
-#include "transport/receives.h"
-#include "transport/sends.h"
+#include "transport/threaded_queue_pair.h"
 
 namespace sdr::dpa {
 
-class DpaQueuePair final : public QueuePair, private EmulatedPlatform::Plug {
+class DpaQueuePair final : public ThreadedQueuePair, private EmulatedPlatform::Plug {
  public:
   // Null with *status set when the device has no room for it. `call_host`: the device has news for this queue pair.
   static std::unique_ptr<DpaQueuePair> create(Environment& environment, EmulatedPlatform& platform, Card& card,
@@ -29,26 +28,15 @@ class DpaQueuePair final : public QueuePair, private EmulatedPlatform::Plug {
   // A doorbell of one of its queues, or of another's.
   void ring(uint32_t queue, uint16_t index);
   DevicePair& device() { return *pair_; }
-  bool closed() const { return closed_; }
 
-  uint32_t id() const override { return shared_.id; }
-  const sdr_geometry& geometry() const override { return config_.geometry; }
   sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                           Parity parity) override;
-  sdr_status recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
-                     Recovered* recovered) override;
-  sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
-  sdr_status complete(uint32_t message) override;
   const ReceiveEngine& engine() const override;
-  sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) override;
   sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region, uint64_t source_offset,
                        uint32_t first_chunk, uint64_t bytes) override;
   sdr_status close_send(uint32_t message) override;
-  sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) override;
   int64_t last_heard_ns() const override { return endpoint_->last_heard_ns(); }
   QpCounters counters() const override;
-  LinkCounters link_counters() const override { return sends_->link_counters(); }
-  sdr_status set_link(const LinkConfig& config) override;
   void close() override;
 
  private:
@@ -74,9 +62,6 @@ class DpaQueuePair final : public QueuePair, private EmulatedPlatform::Plug {
   uint64_t fabric_number_ = 0;
   std::unique_ptr<DevicePair> pair_;
   std::unique_ptr<KeyedEngine> engine_;
-  std::unique_ptr<Receives> receives_;
-  std::unique_ptr<Sends> sends_;  // its one lane is the flow, which carries control datagrams
-  bool closed_ = false;
   uint64_t errors_seen_ = 0;
 
   std::mutex requests_mutex_;  // guards what follows, and the send side of pair_

@@ -9,11 +9,13 @@ namespace sdr::udp {
 UdpQueuePair::UdpQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
                            uint64_t receive_key,
                            const std::vector<std::unique_ptr<Channel>>& channels)
-    : shared_(environment, id, config, rx, receive_key),
+    : ThreadedQueuePair(id, config.geometry),
+      shared_(environment, id, config, rx, receive_key),
       engine_(rx),
-      receives_(engine_, config.geometry),
-      channels_(channels),
-      sends_(shared_, config.work_requests_max, make_lanes(), [this](uint32_t i) { channels_[i]->poke(); }) {
+      channels_(channels) {
+  receives_ = std::make_unique<Receives>(engine_, config.geometry);
+  sends_ = std::make_unique<Sends>(shared_, config.work_requests_max, make_lanes(),
+                                   [this](uint32_t i) { channels_[i]->poke(); });
   // Last: from here on threads know the lanes.
   for (const auto& lane : lanes_) channels_[lane->channel]->add(lane.get());
 }
@@ -35,10 +37,10 @@ UdpQueuePair::~UdpQueuePair() {
 sdr_status UdpQueuePair::connect(const std::vector<SocketAddress>& peer, uint64_t send_key,
                                  const LinkConfig& link, uint64_t seed) {
   if (closed_) return SDR_CLOSED;
-  if (sends_.is_connected() || peer.size() != lanes_.size() || !link.is_valid()) return SDR_INVALID;
+  if (sends_->is_connected() || peer.size() != lanes_.size() || !link.is_valid()) return SDR_INVALID;
   shared_.send_key = send_key;
   for (size_t i = 0; i < lanes_.size(); i++) lanes_[i]->peer = peer[i];
-  sends_.connect(link, seed);
+  sends_->connect(link, seed);
   return SDR_OK;
 }
 
@@ -48,43 +50,16 @@ sdr_status UdpQueuePair::post_receive(uint32_t message, RegionRef region, uint64
                                       uint64_t bytes, Parity parity) {
   if (closed_) return SDR_CLOSED;
   if (!is_host_memory(region.get()) || !is_host_memory(parity.region.get())) return SDR_INVALID;
-  return receives_.post(message, std::move(region), offset, bytes, std::move(parity));
-}
-
-sdr_status UdpQueuePair::recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
-                                 Recovered* recovered) {
-  return receives_.recover(message, code, block, recovered);
-}
-
-sdr_status UdpQueuePair::set_length(uint32_t message, uint64_t bytes, bool* complete) {
-  if (closed_) return SDR_CLOSED;
-  return receives_.set_length(message, bytes, complete);
-}
-
-sdr_status UdpQueuePair::complete(uint32_t message) {
-  if (closed_) return SDR_CLOSED;
-  return receives_.complete(message);
+  return receives_->post(message, std::move(region), offset, bytes, std::move(parity));
 }
 
 // ---- send side ----
-
-sdr_status UdpQueuePair::open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) {
-  return closed_ ? SDR_CLOSED : sends_.open(message, message_bytes, user_immediate);
-}
 
 sdr_status UdpQueuePair::post_send(uint32_t message, uint32_t work_request, RegionRef region,
                                    uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) {
   if (closed_) return SDR_CLOSED;
   if (region && (region->base == nullptr || !is_host_memory(region.get()))) return SDR_INVALID;
-  return sends_.post(message, work_request, std::move(region), source_offset, first_chunk, bytes, 0);
-}
-
-sdr_status UdpQueuePair::close_send(uint32_t message) {
-  return closed_ ? SDR_CLOSED : sends_.close(message);
-}
-
-sdr_status UdpQueuePair::send_control(PacketKind kind, const uint8_t* bytes, size_t size) {
-  return closed_ ? SDR_CLOSED : sends_.control(kind, bytes, size);
+  return sends_->post(message, work_request, std::move(region), source_offset, first_chunk, bytes, 0);
 }
 
 // ---- looking and closing ----
@@ -94,7 +69,7 @@ QpCounters UdpQueuePair::counters() const {
   uint64_t steps[SDR_STEP_KINDS] = {};
   sdr_rx_counters(shared_.rx, steps);
   std::copy(std::begin(steps), std::end(steps), sum.steps.begin());
-  sends_.count(&sum);
+  sends_->count(&sum);
   for (const auto& lane : lanes_) {
     const LaneCounters& one = lane->counters;
     sum.steps[SDR_STEP_LATE] += one.late.get();
@@ -109,12 +84,6 @@ QpCounters UdpQueuePair::counters() const {
   return sum;
 }
 
-LinkCounters UdpQueuePair::link_counters() const { return sends_.link_counters(); }
-
-sdr_status UdpQueuePair::set_link(const LinkConfig& config) {
-  return closed_ ? SDR_CLOSED : sends_.set_link(config);
-}
-
 void UdpQueuePair::close() {
   if (closed_) return;
   closed_ = true;
@@ -122,8 +91,8 @@ void UdpQueuePair::close() {
     channels_[i]->remove(lanes_[i].get());
     lanes_[i]->drop_all();
   }
-  sends_.close_all();
-  receives_.close();
+  sends_->close_all();
+  receives_->close();
 }
 
 }  // namespace sdr::udp

@@ -13,13 +13,15 @@ namespace sdr::verbs {
 VerbsQueuePair::VerbsQueuePair(Environment& environment, uint32_t id, const QpConfig& config,
                                sdr_rx* rx, Device& device,
                                const std::vector<std::unique_ptr<Channel>>& channels)
-    : device_(device),
+    : ThreadedQueuePair(id, config.geometry),
+      device_(device),
       shared_(environment, id, config, rx),
       engine_(rx),
-      receives_(engine_, config.geometry, Receives::Placed::by_device),
-      channels_(channels),
-      sends_(shared_, config.work_requests_max, make_lanes(),
-             [this](uint32_t i) { channels_[i]->poke(); }) {}
+      channels_(channels) {
+  receives_ = std::make_unique<Receives>(engine_, config.geometry, Receives::Placed::by_device);
+  sends_ = std::make_unique<Sends>(shared_, config.work_requests_max, make_lanes(),
+                                   [this](uint32_t i) { channels_[i]->poke(); });
+}
 
 std::vector<SendLane*> VerbsQueuePair::make_lanes() {
   std::vector<SendLane*> plain;
@@ -63,7 +65,7 @@ std::vector<uint8_t> VerbsQueuePair::info() const {
 sdr_status VerbsQueuePair::connect(const uint8_t* bytes, size_t size, const LinkConfig& link,
                                    uint64_t seed, DeviceError* error) {
   if (closed_) return SDR_CLOSED;
-  if (sends_.is_connected() || !link.is_valid()) return SDR_INVALID;
+  if (sends_->is_connected() || !link.is_valid()) return SDR_INVALID;
   Info peer;
   if (!read_info(bytes, size, shared_.geometry, &peer, error) ||
       !is_compatible(peer, device_, shared_.geometry, error))
@@ -75,7 +77,7 @@ sdr_status VerbsQueuePair::connect(const uint8_t* bytes, size_t size, const Link
   for (size_t i = 0; i < lanes_.size() && connected; i++)
     connected = lanes_[i]->connect(address, peer.numbers[i], peer.control_number, error);
   peer_root_ = peer.root;
-  if (connected) sends_.connect(link, seed);
+  if (connected) sends_->connect(link, seed);
   for (const auto& lane : lanes_) channels_[lane->channel]->add(lane.get());
   return connected ? SDR_OK : SDR_INVALID;
 }
@@ -101,29 +103,19 @@ sdr_status VerbsQueuePair::post_receive(uint32_t message, RegionRef region, uint
     return SDR_NO_MEMORY;
   }
   const sdr_status status =
-      receives_.post(message, std::move(region), offset, bytes, std::move(parity));
+      receives_->post(message, std::move(region), offset, bytes, std::move(parity));
   if (status != SDR_OK) close_key(message);
   return status;
-}
-
-sdr_status VerbsQueuePair::recover(uint32_t message, const codec::Code& code,
-                                   const BlockChunks& block, Recovered* recovered) {
-  return receives_.recover(message, code, block, recovered);
 }
 
 size_t VerbsQueuePair::grant(uint32_t message, uint8_t out[kGrantBytesMax]) const {
   return closed_ ? 0 : keys_->grant(message, out);
 }
 
-sdr_status VerbsQueuePair::set_length(uint32_t message, uint64_t bytes, bool* complete) {
-  return closed_ ? SDR_CLOSED : receives_.set_length(message, bytes, complete);
-}
-
 // The engine first: what the card has already announced is late. Then the key: what it has not
 // finds no memory.
 sdr_status VerbsQueuePair::complete(uint32_t message) {
-  if (closed_) return SDR_CLOSED;
-  const sdr_status status = receives_.complete(message);
+  const sdr_status status = ThreadedQueuePair::complete(message);
   if (status == SDR_OK) close_key(message);
   return status;
 }
@@ -150,14 +142,9 @@ bool VerbsQueuePair::is_opened(const OpenSend& send, uint32_t first_chunk, uint6
   return offset <= most && bytes <= most - offset;
 }
 
-sdr_status VerbsQueuePair::open_send(uint32_t message, uint64_t message_bytes,
-                                     uint32_t user_immediate) {
-  return closed_ ? SDR_CLOSED : sends_.open(message, message_bytes, user_immediate);
-}
-
 sdr_status VerbsQueuePair::accept_grant(uint32_t message, const uint8_t* grant, size_t size) {
   if (closed_) return SDR_CLOSED;
-  OpenSend* send = sends_.find(message);
+  OpenSend* send = sends_->find(message);
   if (send == nullptr) return SDR_CLOSED;
   if (send->granted.load()) return SDR_OK;  // a CTS that was repeated
   if (!read_grant(grant, size, shared_.geometry, message, peer_root_, &send->remote))
@@ -170,7 +157,7 @@ sdr_status VerbsQueuePair::accept_grant(uint32_t message, const uint8_t* grant, 
 sdr_status VerbsQueuePair::post_send(uint32_t message, uint32_t work_request, RegionRef region,
                                      uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) {
   if (closed_) return SDR_CLOSED;
-  const OpenSend* send = sends_.find(message);
+  const OpenSend* send = sends_->find(message);
   if (send == nullptr) return SDR_CLOSED;
   if (!region || (region->base == nullptr && region->dmabuf_fd < 0) || !send->granted.load())
     return SDR_INVALID;
@@ -180,16 +167,8 @@ sdr_status VerbsQueuePair::post_send(uint32_t message, uint32_t work_request, Re
     refusal_ = device_.memory_error(errno, region->bytes);
     return SDR_NO_MEMORY;
   }
-  return sends_.post(message, work_request, std::move(region), source_offset, first_chunk, bytes,
+  return sends_->post(message, work_request, std::move(region), source_offset, first_chunk, bytes,
                      local_key);
-}
-
-sdr_status VerbsQueuePair::close_send(uint32_t message) {
-  return closed_ ? SDR_CLOSED : sends_.close(message);
-}
-
-sdr_status VerbsQueuePair::send_control(PacketKind kind, const uint8_t* bytes, size_t size) {
-  return closed_ ? SDR_CLOSED : sends_.control(kind, bytes, size);
 }
 
 // ---- looking and closing ----
@@ -199,7 +178,7 @@ QpCounters VerbsQueuePair::counters() const {
   uint64_t steps[SDR_STEP_KINDS] = {};
   sdr_rx_counters(shared_.rx, steps);
   std::copy(std::begin(steps), std::end(steps), sum.steps.begin());
-  sends_.count(&sum);
+  sends_->count(&sum);
   for (const auto& lane : lanes_) {
     sum.control_received += lane->counters.control_received.get();
     sum.control_dropped += lane->counters.control_dropped.get();
@@ -209,10 +188,6 @@ QpCounters VerbsQueuePair::counters() const {
   return sum;
 }
 
-sdr_status VerbsQueuePair::set_link(const LinkConfig& config) {
-  return closed_ ? SDR_CLOSED : sends_.set_link(config);
-}
-
 void VerbsQueuePair::close() {
   if (closed_) return;
   closed_ = true;
@@ -220,9 +195,9 @@ void VerbsQueuePair::close() {
     channels_[lane->channel]->remove(lane.get());
     lane->close();
   }
-  sends_.close_all();
+  sends_->close_all();
   keys_.reset();
-  receives_.close();
+  receives_->close();
 }
 
 }  // namespace sdr::verbs

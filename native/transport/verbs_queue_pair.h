@@ -5,14 +5,13 @@
 #include <memory>
 #include <vector>
 
-#include "transport/receives.h"
-#include "transport/sends.h"
+#include "transport/threaded_queue_pair.h"
 #include "transport/verbs_channel.h"
 #include "transport/verbs_keys.h"
 
 namespace sdr::verbs {
 
-class VerbsQueuePair final : public QueuePair {
+class VerbsQueuePair final : public ThreadedQueuePair {
  public:
   // Takes the engine. The device and the channels outlive the queue pair's close().
   VerbsQueuePair(Environment& environment, uint32_t id, const QpConfig& config, sdr_rx* rx,
@@ -30,28 +29,18 @@ class VerbsQueuePair final : public QueuePair {
   const DeviceError& refusal() const { return refusal_; }
   void progress_drained(uint32_t message) { shared_.progress_drained(message); }
 
-  uint32_t id() const override { return shared_.id; }
-  const sdr_geometry& geometry() const override { return shared_.geometry; }
   sdr_status post_receive(uint32_t message, RegionRef region, uint64_t offset, uint64_t bytes,
                           Parity parity) override;
-  sdr_status recover(uint32_t message, const codec::Code& code, const BlockChunks& block,
-                     Recovered* recovered) override;
   size_t grant(uint32_t message, uint8_t out[kGrantBytesMax]) const override;
-  sdr_status set_length(uint32_t message, uint64_t bytes, bool* complete) override;
   sdr_status complete(uint32_t message) override;
   const ReceiveEngine& engine() const override { return engine_; }
-  sdr_status open_send(uint32_t message, uint64_t message_bytes, uint32_t user_immediate) override;
   sdr_status accept_grant(uint32_t message, const uint8_t* grant, size_t size) override;
   sdr_status post_send(uint32_t message, uint32_t work_request, RegionRef region,
                        uint64_t source_offset, uint32_t first_chunk, uint64_t bytes) override;
-  sdr_status close_send(uint32_t message) override;
-  sdr_status send_control(PacketKind kind, const uint8_t* bytes, size_t size) override;
   int64_t last_heard_ns() const override {
     return shared_.last_heard_ns.load(std::memory_order_relaxed);
   }
   QpCounters counters() const override;
-  LinkCounters link_counters() const override { return sends_.link_counters(); }
-  sdr_status set_link(const LinkConfig& config) override;
   void close() override;
 
  private:
@@ -62,14 +51,11 @@ class VerbsQueuePair final : public QueuePair {
   Device& device_;
   Shared shared_;
   HostEngine engine_;
-  Receives receives_;
   const std::vector<std::unique_ptr<Channel>>& channels_;
   std::vector<std::unique_ptr<Lane>> lanes_;
-  Sends sends_;
   std::unique_ptr<SlotKeys> keys_;
   RootAddress peer_root_;
   DeviceError refusal_;
-  bool closed_ = false;
 };
 
 }  // namespace sdr::verbs
