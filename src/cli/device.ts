@@ -118,6 +118,15 @@ export function openDevice(device: Device, options: OpenOptions): Context {
   });
 }
 
+/**
+ * Opens a device that was named and closes it again, so that one which is not there, or cannot be used, is told before
+ * anybody is waited for. Errors: those of the context.
+ */
+export function tryDevice(device: Device): void {
+  if (device.kind !== "verbs" && device.address === undefined) return;
+  openDevice(device, { localAddress: "", channels: 1, udpPort: 0, link: {} }).close();
+}
+
 /** What a client's metadata says of its device, against this end's. Errors: PEER_INCOMPATIBLE. */
 export function checkPeerKind(theirs: unknown, own: Device): void {
   const kind = theirs ?? DEFAULT_DEVICE;

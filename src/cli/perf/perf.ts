@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { check, type SdrError } from "../../base/errors.ts";
 import { parseTime } from "../../base/units.ts";
 import { formatLink } from "../../link/profile.ts";
-import { type Device, type DeviceTexts, readDevice } from "../device.ts";
+import { type Device, type DeviceTexts, readDevice, tryDevice } from "../device.ts";
 import { errorLine, usage } from "../failure.ts";
 import { parsePort, parseSizeWithin, parseWhole } from "../options.ts";
 import { interruptible, note, print, printJson } from "../terminal.ts";
@@ -237,8 +237,15 @@ async function run(host: string | undefined, options: Texts): Promise<void> {
     });
     return measure(settings, undefined);
   }
+  usage(() =>
+    check(
+      host === undefined || settings.port > 0,
+      "port 0 is nobody's",
+      "give the server's --port",
+    ),
+  );
+  tryDevice(settings.device);
   if (host === undefined) return serve(settings, options.keep === true, text(options, "host"));
-  usage(() => check(settings.port > 0, "port 0 is nobody's", "give the server's --port"));
   return measure(settings, host);
 }
 

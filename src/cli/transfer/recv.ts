@@ -5,7 +5,7 @@ import { SdrError } from "../../base/errors.ts";
 import { formatSize } from "../../base/units.ts";
 import { listen, type RendezvousServer } from "../../sdk/rendezvous.ts";
 import type { Connection } from "../../sdk/rendezvous-exchange.ts";
-import { checkPeerKind } from "../device.ts";
+import { checkPeerKind, tryDevice } from "../device.ts";
 import { errorLine, fileError, toSdrError, usage } from "../failure.ts";
 import { parsePort } from "../options.ts";
 import { interruptible, note, print, printJson } from "../terminal.ts";
@@ -114,6 +114,7 @@ async function serve(
 async function run(port: string, options: object): Promise<void> {
   const settings = usage(() => read(port, options));
   await checkFolder(settings.folder);
+  tryDevice(settings.device);
   const reports = await interruptible(async (signal) => {
     const server = await open(settings);
     const where =

@@ -3,6 +3,7 @@ import { basename } from "node:path";
 import { Command } from "commander";
 import { formatRate, formatSize, formatTime } from "../../base/units.ts";
 import { POLICIES, parsePolicy } from "../../reliability/registry.ts";
+import { tryDevice } from "../device.ts";
 import { usage } from "../failure.ts";
 import { parseEndpoint } from "../options.ts";
 import { interruptible, print, printJson } from "../terminal.ts";
@@ -57,6 +58,7 @@ async function run(file: string, to: string, options: object): Promise<void> {
     policy: parsePolicy((options as { policy: string }).policy),
   }));
   const name = checkName(basename(file));
+  tryDevice(settings.device);
   const source = await FileSource.open(file);
   try {
     const report = await interruptible((signal) =>

@@ -157,16 +157,24 @@ describe("devices", () => {
     expect(sha256(join(out, "addressed"))).toBe(sha256(path));
   });
 
-  test("an RDMA device that is not there: the sender says so, and the receiver goes on", async () => {
-    const out = scratch();
-    const path = file(scratch(), "x", 10);
-    const { sdr, to } = await receiver(out);
-    const sent = await run("send", path, to, "--device", "nosuch0");
-    expect(sent.status).toBe(1);
-    expect(sent.stderr).toMatch(/^sdr: (UNSUPPORTED|ENVIRONMENT|NOT_FOUND): .*nosuch0/);
-    expect((await run("send", path, to)).status).toBe(0);
-    expect((await sdr.end()).status).toBe(0);
-  });
+  test.each([
+    ["recv", "0"],
+    ["perf"],
+    ["perf", "127.0.0.1", "-p", "1"],
+    ["send", MAIN, "127.0.0.1:1"],
+  ])(
+    "sdr %s with a device that is not there says so before it waits for anybody",
+    async (...args) => {
+      const missing = await run(...args, "--device", "nosuch0");
+      expect(missing.stderr).toMatch(/^sdr: (UNSUPPORTED|ENVIRONMENT|NOT_FOUND): .*nosuch0.*\n$/);
+      expect(missing.status).toBe(1);
+      const foreign = await run(...args, "--device", "udp:192.0.2.1");
+      expect(foreign.stderr).toMatch(
+        /^sdr: INVALID_ARGUMENT: 192\.0\.2\.1 is not an address of .*\n$/,
+      );
+      expect(foreign.status).toBe(2);
+    },
+  );
 
   test.each([
     [["--device", "emu"], "both ends in one process"],
