@@ -223,10 +223,8 @@ sdr_status DpaQueuePair::close_send(uint32_t message) {
 // ---- looking and closing ----
 
 QpCounters DpaQueuePair::counters() const {
-  QpCounters sum;
-  pair_->counters(sum.steps.data());
+  QpCounters sum = counted();
   const EndpointCounts received = endpoint_->counts();
-  sends_->count(&sum);
   sum.steps[SDR_STEP_LATE] += received.late;
   sum.control_received = received.control_received;
   sum.control_dropped = received.control_dropped;

@@ -32,4 +32,11 @@ sdr_status ThreadedQueuePair::set_link(const LinkConfig& config) {
   return closed_ ? SDR_CLOSED : sends_->set_link(config);
 }
 
+QpCounters ThreadedQueuePair::counted() const {
+  QpCounters sum;
+  engine().counters(sum.steps.data());
+  sends_->count(&sum);
+  return sum;
+}
+
 }  // namespace sdr

@@ -29,6 +29,9 @@ class ThreadedQueuePair : public QueuePair {
  protected:
   ThreadedQueuePair(uint32_t id, const sdr_geometry& geometry) : id_(id), geometry_(geometry) {}
 
+  // What the engine and the sends count; what lanes count is not in it.
+  QpCounters counted() const;
+
   // Of whoever derives: made before the first call, with what they refer to.
   std::unique_ptr<Receives> receives_;
   std::unique_ptr<Sends> sends_;

@@ -1,7 +1,5 @@
 #include "transport/udp_queue_pair.h"
 
-#include <algorithm>
-
 #include "transport/checks.h"
 
 namespace sdr::udp {
@@ -65,11 +63,7 @@ sdr_status UdpQueuePair::post_send(uint32_t message, uint32_t work_request, Regi
 // ---- looking and closing ----
 
 QpCounters UdpQueuePair::counters() const {
-  QpCounters sum;
-  uint64_t steps[SDR_STEP_KINDS] = {};
-  sdr_rx_counters(shared_.rx, steps);
-  std::copy(std::begin(steps), std::end(steps), sum.steps.begin());
-  sends_->count(&sum);
+  QpCounters sum = counted();
   for (const auto& lane : lanes_) {
     const LaneCounters& one = lane->counters;
     sum.steps[SDR_STEP_LATE] += one.late.get();

@@ -1,6 +1,5 @@
 #include "transport/verbs_queue_pair.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -174,11 +173,7 @@ sdr_status VerbsQueuePair::post_send(uint32_t message, uint32_t work_request, Re
 // ---- looking and closing ----
 
 QpCounters VerbsQueuePair::counters() const {
-  QpCounters sum;
-  uint64_t steps[SDR_STEP_KINDS] = {};
-  sdr_rx_counters(shared_.rx, steps);
-  std::copy(std::begin(steps), std::end(steps), sum.steps.begin());
-  sends_->count(&sum);
+  QpCounters sum = counted();
   for (const auto& lane : lanes_) {
     sum.control_received += lane->counters.control_received.get();
     sum.control_dropped += lane->counters.control_dropped.get();

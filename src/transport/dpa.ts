@@ -3,9 +3,8 @@
  * processor and of the card. It reaches contexts of this process only.
  */
 import { check, SdrError } from "../base/errors.ts";
-import type { LinkProfile } from "../link/profile.ts";
 import { addon, type NativeDpaContext, type NativeQpConfig, STATUS } from "./native.ts";
-import { RealTimeTransport } from "./real-time.ts";
+import { type Impairments, RealTimeTransport } from "./real-time.ts";
 import {
   type Capabilities,
   createNativeQp,
@@ -17,13 +16,9 @@ import {
 } from "./transport.ts";
 
 /** Workers of a DPA context, and what its outgoing packets go through. */
-export interface DpaTransportOptions {
+export interface DpaTransportOptions extends Impairments {
   /** Receive workers and packetisers, one a channel. Default 1. */
   readonly workers?: number;
-  /** Impairs what this end sends. */
-  readonly link?: LinkProfile;
-  /** Seed of the impairments. Default: drawn from the operating system. */
-  readonly seed?: number;
 }
 
 const WORKERS_MAX = 16;

@@ -26,10 +26,11 @@ export interface NativeContext {
   close(): void;
 }
 
-/** What outgoing packets go through. */
+/** What outgoing packets go through, before the operating system or a device has them. */
 export interface Impairments {
+  /** Impairs what this end sends. Default: nothing. */
   readonly link?: LinkProfile;
-  /** Default: drawn from the operating system. */
+  /** Seed of the impairments. Default: drawn from the operating system. */
   readonly seed?: number;
 }
 

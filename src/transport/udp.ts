@@ -5,9 +5,8 @@ import { randomBytes } from "node:crypto";
 import { isIP } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { check, SdrError } from "../base/errors.ts";
-import type { LinkProfile } from "../link/profile.ts";
 import { addon, type NativeQpConfig, type NativeUdpContext, STATUS } from "./native.ts";
-import { RealTimeTransport } from "./real-time.ts";
+import { type Impairments, RealTimeTransport } from "./real-time.ts";
 import {
   type Capabilities,
   createNativeQp,
@@ -18,7 +17,7 @@ import {
 } from "./transport.ts";
 
 /** Sockets of a UDP context, and what its outgoing packets go through. */
-export interface UdpTransportOptions {
+export interface UdpTransportOptions extends Impairments {
   /** Numeric local address. Default 127.0.0.1. */
   readonly address?: string;
   /** First channel's port; 0 takes a free one. */
@@ -30,10 +29,6 @@ export interface UdpTransportOptions {
   /** False forces plain datagrams. Default true. */
   readonly allowGso?: boolean;
   readonly allowGro?: boolean;
-  /** Impairs what this end sends. */
-  readonly link?: LinkProfile;
-  /** Seed of the impairments. Default: drawn from the operating system. */
-  readonly seed?: number;
 }
 
 const CHANNELS_MAX = 64;

@@ -3,7 +3,6 @@
  * device says into errors, and exchanges the queue pairs' infos.
  */
 import { check } from "../base/errors.ts";
-import type { LinkProfile } from "../link/profile.ts";
 import {
   addon,
   type NativeQpConfig,
@@ -11,7 +10,7 @@ import {
   type NativeVerbsOptions,
   STATUS,
 } from "./native.ts";
-import { RealTimeTransport } from "./real-time.ts";
+import { type Impairments, RealTimeTransport } from "./real-time.ts";
 import {
   type Capabilities,
   createNativeQp,
@@ -22,8 +21,8 @@ import {
   withReason,
 } from "./transport.ts";
 
-/** A device, how it is used, and what outgoing packets go through. */
-export interface VerbsTransportOptions {
+/** A device, how it is used, and what outgoing packets go through; of those a corrupted one is a lost one. */
+export interface VerbsTransportOptions extends Impairments {
   /** Name of the RDMA device: "mlx5_0", "rxe0"; `sdr devices` lists them. */
   readonly device: string;
   /** From 1. Default: the first that is active. */
@@ -38,10 +37,6 @@ export interface VerbsTransportOptions {
   readonly reliable?: boolean;
   /** Of the GRH, from which the IP header's comes. Default 0. */
   readonly trafficClass?: number;
-  /** Impairs what this end sends, before it is posted; a corrupted packet is a lost one. */
-  readonly link?: LinkProfile;
-  /** Seed of the impairments. Default: drawn from the operating system. */
-  readonly seed?: number;
 }
 
 type OpenNative = (options: NativeVerbsOptions, wake: () => void) => NativeVerbsContext;
