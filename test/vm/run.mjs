@@ -7,7 +7,7 @@ import { Guests } from "./guests.mjs";
 import { CannotRun, prepare, root } from "./prepare.mjs";
 
 /** Whatever hangs ends here. Boot, suites and power-off take three minutes where two cores are free, more where not. */
-const RUN_MS_MAX = process.env.SDR_VM_POLICIES === "all" ? 1_500_000 : 540_000;
+const RUN_MS_MAX = process.env.SDR_VM_POLICIES === "all" ? 1_500_000 : 900_000;
 const SMP = Number(process.env.SDR_VM_CPUS ?? 1);
 
 const log = (text) => process.stderr.write(`> ${text}\n`);

@@ -8,7 +8,7 @@ export default defineConfig({
     fileParallelism: false,
     reporters: ["verbose"],
     // They only bound a hang.
-    testTimeout: 180_000,
+    testTimeout: 300_000,
     hookTimeout: 150_000,
     teardownTimeout: 5_000,
   },
