@@ -5,7 +5,7 @@ import { guests } from "./guests.ts";
 export const WAIT_MS_MAX = 240_000;
 const LOOK_MS = 200;
 
-/** Begins a program in a guest; its output goes to /run/NAME.out there, its errors to NAME.err, its status to NAME.status. */
+/** Begins a program in a guest; there, what it prints goes to /run/NAME.out and NAME.err, its status to NAME.status. */
 export function start(end: 0 | 1, name: string, command: string): void {
   guests[end].run(
     `rm -f /run/${name}.*; (${command} > /run/${name}.out 2> /run/${name}.err; ` +
