@@ -69,7 +69,6 @@ void ReceiveSide::complete(sdr_recv_handle& handle) {
   // It may wait for the CTS, which nobody repeats any more.
   if (handle.state == State::posted && end_.is_connected())
     goodbyes_.add(handle.message, SDR_EXT_CLOSED, end_.domain.now_ns());
-  if (handle.state != State::failed) remember(handle.message, SDR_EXT_NONE);
   handles_.erase(handle.message);
   handle.hold = Hold();
   pool_.put(handle);
@@ -102,9 +101,9 @@ void ReceiveSide::handle_progress(uint32_t message, bool complete) {
 void ReceiveSide::handle_start(const Frame& frame, int64_t now_ns) {
   const auto found = handles_.find(frame.message);
   if (found == handles_.end()) {
-    const auto ended = ended_.find(frame.message);
-    if (ended != ended_.end() && end_.is_connected())
-      end_.writer.write(close_frame(Scope::receive, frame.message, ended->second));
+    const auto failed = failures_.find(frame.message);
+    if (failed != failures_.end() && end_.is_connected())
+      end_.writer.write(close_frame(Scope::receive, frame.message, failed->second));
     return;
   }
   sdr_recv_handle& handle = *found->second;
@@ -168,13 +167,9 @@ void ReceiveSide::fail_handle(sdr_recv_handle& handle, const Error& error) {
   handle.state = State::failed;
   handle.cts_at_ns = kNever;
   handle.error = error;
-  remember(handle.message, error.code);
+  failures_.insert_or_assign(handle.message, error.code);
+  if (failures_.size() > end_.attributes.geometry.slots) failures_.erase(failures_.begin());
   handle.outcome.store(Outcome::failed, std::memory_order_release);
-}
-
-void ReceiveSide::remember(uint32_t message, Code code) {
-  ended_.insert_or_assign(message, code);
-  if (ended_.size() > end_.attributes.geometry.slots) ended_.erase(ended_.begin());
 }
 
 // ---- progress ----

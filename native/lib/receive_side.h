@@ -32,12 +32,11 @@ class ReceiveSide {
   void start(sdr_recv_handle& handle, const Frame& frame, bool* complete);
   void write_cts(sdr_recv_handle& handle, int64_t now_ns);
   void fail_handle(sdr_recv_handle& handle, const Error& error);
-  void remember(uint32_t message, Code code);
 
   End& end_;
   Pool<sdr_recv_handle> pool_;
   std::map<uint32_t, sdr_recv_handle*> handles_;  // until completed by the program
-  std::map<uint32_t, Code> ended_;                // the last table full
+  std::map<uint32_t, Code> failures_;             // the last table full
   Goodbyes goodbyes_{Scope::receive};
   uint32_t next_ = 0;
 };

@@ -234,6 +234,34 @@ TEST(a_receive_completed_before_its_send_fails_that_send_and_only_that) {
   });
 }
 
+TEST(a_receive_completed_early_leaves_a_send_that_has_begun_to_end_well) {
+  both([](const std::string& device) {
+    Pair pair(device);
+    pair.connect("delay 10ms");
+    sdr_send_start_wr start{SDR_WR_WRITE, 0};
+    sdr_send_handle* stream = nullptr;
+    OK(sdr_streaming_send_start(pair.a.qp, &start, &stream));
+    sdr_recv_handle* into = receive(pair.b, pair.b.recv_wr(2 * kChunk));
+    sdr_ext_recv_info info{};
+    pair.wait("the first copy of START", [&] {
+      OK(sdr_ext_recv_info_get(into, &info));
+      return info.length_known;
+    });
+    OK(sdr_recv_complete(into));
+    // Its other copies come now, and so would an answer to them.
+    int64_t begun = 0, now = 0;
+    OK(sdr_ext_now_ns(pair.a.ctx, &begun));
+    pair.wait("three round trips", [&] {
+      sdr_send_continue_wr wr = pair.a.continue_wr(kChunk, 1);
+      OK(sdr_streaming_send_continue(stream, &wr));
+      OK(sdr_ext_now_ns(pair.a.ctx, &now));
+      return now - begun > 60'000'000;
+    });
+    OK(sdr_streaming_send_end(stream));
+    CHECK_EQ(pair.injected(stream), static_cast<int>(SDR_SUCCESS));
+  });
+}
+
 TEST(messages_pass_a_link_that_loses_every_kind_of_frame_and_packet) {
   both([](const std::string& device) {
     Pair pair(device);
