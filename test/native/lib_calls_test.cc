@@ -252,11 +252,11 @@ TEST(a_receive_completed_early_leaves_a_send_that_has_begun_to_end_well) {
     int64_t begun = 0, now = 0;
     OK(sdr_ext_now_ns(pair.a.ctx, &begun));
     pair.wait("three round trips", [&] {
-      sdr_send_continue_wr wr = pair.a.continue_wr(kChunk, 1);
-      OK(sdr_streaming_send_continue(stream, &wr));
       OK(sdr_ext_now_ns(pair.a.ctx, &now));
       return now - begun > 60'000'000;
     });
+    sdr_send_continue_wr wr = pair.a.continue_wr(kChunk, 1);
+    OK(sdr_streaming_send_continue(stream, &wr));
     OK(sdr_streaming_send_end(stream));
     CHECK_EQ(pair.injected(stream), static_cast<int>(SDR_SUCCESS));
   });
