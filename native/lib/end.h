@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <mutex>
 
 #include "lib/attributes.h"
@@ -102,5 +103,12 @@ class End {
 
 // The error of a message or connection that the peer ended.
 Error peer_gave_up(const Frame& close);
+
+// Notes `value` of a message; beyond `most`, the earliest message is forgotten.
+template <class Value>
+void keep(std::map<uint32_t, Value>& map, uint32_t message, Value value, size_t most) {
+  map.insert_or_assign(message, std::move(value));
+  if (map.size() > most) map.erase(map.begin());
+}
 
 }  // namespace sdr::lib

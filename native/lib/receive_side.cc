@@ -167,8 +167,7 @@ void ReceiveSide::fail_handle(sdr_recv_handle& handle, const Error& error) {
   handle.state = State::failed;
   handle.cts_at_ns = kNever;
   handle.error = error;
-  failures_.insert_or_assign(handle.message, error.code);
-  if (failures_.size() > end_.attributes.geometry.slots) failures_.erase(failures_.begin());
+  keep(failures_, handle.message, error.code, end_.attributes.geometry.slots);
   handle.outcome.store(Outcome::failed, std::memory_order_release);
 }
 

@@ -16,12 +16,6 @@ constexpr int kStartsPerRtt = 32;
 
 using State = sdr_send_handle::State;
 
-template <class Value>
-void keep(std::map<uint32_t, Value>& map, uint32_t key, Value value, size_t most) {
-  map.insert_or_assign(key, std::move(value));
-  if (map.size() > most) map.erase(map.begin());
-}
-
 std::string number(uint64_t value) { return std::to_string(value); }
 
 }  // namespace

@@ -3,6 +3,7 @@ import { guests } from "./guests.ts";
 
 /** Bounds a hang; busy machines take minutes. */
 export const WAIT_MS_MAX = 240_000;
+/** Between looks, each a command that takes the guest's one processor from the program. */
 const LOOK_MS = 200;
 
 /** Begins a program in a guest; there, what it prints goes to /run/NAME.out and NAME.err, its status to NAME.status. */
