@@ -145,7 +145,7 @@ class FileSending {
   /** Chunks acknowledged of each segment, for the progress bar. */
   private readonly chunksDone: number[] = [];
   private stopped = false;
-  /** What went wrong with the file itself: the receiver's verdict would only repeat it. */
+  /** What went wrong with the file itself: it goes before what the receiver or the connection says after it. */
   private failed: SdrError | undefined;
 
   constructor(source: FileSource, offer: Offer, qp: QueuePair, options: SendFileOptions) {
@@ -165,26 +165,31 @@ class FileSending {
     );
     verdict.catch(() => {});
     try {
-      // The receiver may have failed before all is sent: its verdict then comes first.
       const sending = this.send();
-      sending.catch(() => {});
-      const early = await Promise.race([sending.then(() => undefined), verdict]);
-      if (early?.error !== undefined)
-        throw this.failed ?? peerError("the receiver failed", early.error);
+      const sendingEnds = sending.then(
+        () => undefined,
+        () => undefined,
+      );
+      // The receiver may have failed before all is sent: its verdict then comes first.
+      const early = await Promise.race([sendingEnds, verdict]);
+      if (early?.error !== undefined) throw peerError("the receiver failed", early.error);
       const reports = await sending.catch((error: unknown) => this.explain(error, verdict));
       return this.conclude(reports, await verdict);
+    } catch (error) {
+      throw this.failed ?? error;
     } finally {
       this.stopped = true;
       this.progress.end();
     }
   }
 
-  /** A write that the receiver gave up: its verdict tells why, when it still comes. */
+  /**
+   * The receiver gave a write up, or has just been told that the file failed here. Either way its verdict is under way:
+   * this end stays for it, as a receiver still at work on earlier segments would only learn that its peer is gone.
+   */
   private async explain(error: unknown, verdict: Promise<Verdict>): Promise<never> {
     const told = await verdict.catch(() => undefined);
-    if (told?.error !== undefined)
-      throw this.failed ?? peerError("the receiver failed", told.error);
-    throw error;
+    throw told?.error === undefined ? error : peerError("the receiver failed", told.error);
   }
 
   private async send(): Promise<WriteReport[]> {

@@ -21,6 +21,7 @@ import { recvCommand } from "../../../src/cli/transfer/recv.ts";
 import {
   Context,
   connect,
+  listen,
   parsePolicy,
   reliableReceive,
   reliableWrite,
@@ -198,6 +199,35 @@ describe("failures leave nothing behind and say why on both ends", () => {
     expect(sent.stderr).toContain("became shorter");
     expectFailure(received, "FILE");
     expect(readdirSync(out)).toEqual([]);
+  });
+
+  test("a sender whose file fails stays until the receiver has said that it knows", async () => {
+    const path = file(scratch(), "data.bin", 8 << 20);
+    const policy = parsePolicy("sr-nack");
+    const server = await listen(({ localAddress }) => Context.udp({ address: localAddress }), {
+      host: "127.0.0.1",
+      port: 0,
+      meta: { ok: true },
+    });
+    const sender = start("send", path, `127.0.0.1:${server.port}`, "--segment", "64KiB");
+    const { qp, context } = await server.accept();
+    try {
+      truncateSync(path, 100_000);
+      const message = new Uint8Array(65_536);
+      let kind: number | undefined;
+      while (kind !== 0x54) kind = (await reliableReceive(qp, message, policy)).immediate;
+      // A receiver that is still busy with an earlier segment; a sender that leaves would be gone by then.
+      await new Promise((resume) => setTimeout(resume, 300));
+      expect(qp.isConnected).toBe(true);
+      const verdict = Buffer.from(JSON.stringify({ error: { code: "FILE", text: "I know" } }));
+      await reliableWrite(qp, verdict, policy);
+      const sent = await sender.end();
+      expectFailure(sent, "FILE");
+      expect(sent.stderr).toContain("became shorter");
+    } finally {
+      context.close();
+      await server.close();
+    }
   });
 
   test("a file of that name that appears meanwhile is kept", async () => {
