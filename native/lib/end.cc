@@ -14,8 +14,8 @@ constexpr int64_t kRepeatNsMin = 10'000'000, kRepeatNsMinVirtual = 100'000;
 constexpr int64_t kCloseLingerNsMin =
     2'000'000;                   // from the first CLOSE on, for all of them to leave
 constexpr int kCloseCopies = 3;  // nobody answers the connection's CLOSE
-constexpr int kCloseLooksMax =
-    50;  // after the last, whether the transport has taken it to the path
+constexpr int64_t kCloseOutNsMax =
+    2'000'000'000;  // after the last, for all that was sent to leave this end
 constexpr size_t kInboxMax = 1024;
 constexpr uint64_t kBytesMax = uint64_t{1} << 53;
 
@@ -337,13 +337,13 @@ void End::proceed_close(int64_t now_ns) {
   close_at_ns_ = now_ns + linger_ns / kCloseCopies;
   if (closes_sent_ < kCloseCopies) {
     closes_sent_++;
+    close_until_ns_ = now_ns + kCloseOutNsMax;
     writer.write(close_frame(Scope::connection, 0, failure_.code));
     writer.flush();
     return;
   }
-  // The transport's own thread may not have come to run.
-  const bool is_out = native->counters().control_sent >= writer.datagrams_sent();
-  if (is_out || ++close_looks_ >= kCloseLooksMax) shut();
+  // The transport's own thread may not have come to run, or the link may delay it.
+  if (native->counters().control_waiting == 0 || now_ns >= close_until_ns_) shut();
 }
 
 void End::shut() {

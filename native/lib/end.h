@@ -96,8 +96,8 @@ class End {
   PeerWatch watch_;
   bool has_heard_ = false;  // anything from the peer
   ReplayWindow replays_;
-  int closes_sent_ = 0, close_looks_ = 0;
-  int64_t close_at_ns_ = kNever;
+  int closes_sent_ = 0;
+  int64_t close_at_ns_ = kNever, close_until_ns_ = kNever;
   std::condition_variable shut_condition_;
 };
 

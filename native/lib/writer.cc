@@ -22,7 +22,6 @@ bool FrameWriter::write(Frame frame) {
 sdr_status FrameWriter::flush() {
   if (used_ == 0) return SDR_OK;
   const sdr_status status = native_.send_control(kind_, datagram_.data(), used_);
-  if (status == SDR_OK) datagrams_sent_++;
   used_ = 0;
   return status;
 }

@@ -18,7 +18,6 @@ class FrameWriter {
   bool write(Frame frame);
   // SDR_BUSY and others: the transport had no room, or no peer yet. Losing frames costs time only.
   sdr_status flush();
-  uint64_t datagrams_sent() const { return datagrams_sent_; }
 
  private:
   QueuePair& native_;
@@ -26,7 +25,6 @@ class FrameWriter {
   size_t used_ = 0;
   PacketKind kind_ = PacketKind::other;
   uint32_t sequence_ = 0;
-  uint64_t datagrams_sent_ = 0;
 };
 
 // Frames that have few fields.

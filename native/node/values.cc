@@ -247,6 +247,7 @@ Napi::Object from_counters(Napi::Env env, const QpCounters& c, const LinkCounter
   object.Set("bytesSent", count(env, c.bytes_sent));
   object.Set("wireBytesSent", count(env, c.wire_bytes_sent));
   object.Set("controlSent", count(env, c.control_sent));
+  object.Set("controlWaiting", count(env, c.control_waiting));
   object.Set("controlReceived", count(env, c.control_received));
   object.Set("controlDropped", count(env, c.control_dropped));
   object.Set("badChecksum", count(env, c.bad_checksum));

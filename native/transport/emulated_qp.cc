@@ -163,6 +163,7 @@ sdr_status Qp::send_control(PacketKind kind, const uint8_t* bytes, size_t size) 
 QpCounters Qp::counters() const {
   QpCounters result = counters_;
   sdr_rx_counters(rx_, result.steps.data());
+  result.control_waiting = controls_.size();
   return result;
 }
 

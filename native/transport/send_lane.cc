@@ -194,7 +194,9 @@ bool SendLane::idle() const {
 // ---- life of a parcel ----
 
 void SendLane::release(Parcel* parcel) {
-  if (--parcel->references == 0) delete parcel;
+  if (--parcel->references != 0) return;
+  if (!parcel->request) qp_.controls_waiting.fetch_sub(1, std::memory_order_relaxed);
+  delete parcel;
 }
 
 // The parcel's last packet was injected, or what is left of it is dropped. It is off its queue.

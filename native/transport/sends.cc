@@ -104,6 +104,7 @@ sdr_status Sends::control(PacketKind kind, const uint8_t* bytes, size_t size) {
   if (size > shared_.geometry.packet_bytes) return SDR_TOO_LARGE;
   if (shared_.controls.load() >= kControlsMax) return SDR_BUSY;
   shared_.controls.fetch_add(1);
+  shared_.controls_waiting.fetch_add(1);
   auto parcel = std::make_unique<Parcel>();
   parcel->kind = kind;
   parcel->control.reset(new uint8_t[size]);
@@ -154,6 +155,7 @@ void Sends::count(QpCounters* counters) const {
     counters->wire_bytes_sent += lane->sent.wire_bytes_sent.get();
     counters->control_sent += lane->sent.control_sent.get();
   }
+  counters->control_waiting += shared_.controls_waiting.load();
 }
 
 void Sends::close_all() {

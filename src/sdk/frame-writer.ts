@@ -12,8 +12,6 @@ export class FrameWriter {
   private used = 0;
   private kind = 0;
   private sequence = 0;
-  /** Datagrams handed to the transport. */
-  datagramsSent = 0;
   /** Frames handed to the transport. */
   framesSent = 0;
   /** Frames the transport had no room for; losing one costs time only. */
@@ -40,12 +38,8 @@ export class FrameWriter {
   flush(): void {
     if (this.used === 0) return;
     const status = this.native.sendControl(this.kind, this.datagram, this.used);
-    if (status === 0) {
-      this.datagramsSent++;
-      this.framesSent += this.framesWaiting;
-    } else {
-      this.framesRefused += this.framesWaiting;
-    }
+    if (status === 0) this.framesSent += this.framesWaiting;
+    else this.framesRefused += this.framesWaiting;
     this.used = 0;
     this.framesWaiting = 0;
   }

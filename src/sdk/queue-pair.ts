@@ -39,7 +39,7 @@ const RTT_GUESS_NS = 10e6; // until the connection's first pong
 const CLOSE_LINGER_NS_MIN = 2e6; // from the first CLOSE on, for all of them to leave
 /** Nobody answers the connection's CLOSE; it may meet a full socket, as data is still under way. */
 const CLOSE_COPIES = 3;
-const CLOSE_LOOKS_MAX = 50; // after the last CLOSE, whether the transport has taken it to the path
+const CLOSE_OUT_NS_MAX = 2e9; // from the last CLOSE on, for all that was sent to leave this end
 const FINAL_ACK_LINGER_NS_MIN = 2e9; // of a closing receiver whose final ACKs are unconfirmed
 const FINAL_ACK_LINGER_RTTS = 8;
 /** A socket's buffer is charged for more than payload; the rest is for that and for a late reader. */
@@ -84,8 +84,8 @@ export class QueuePair implements End, Disposable, AsyncDisposable {
   private closing: Deferred<void> | undefined;
   private lingerUntilNs = Number.POSITIVE_INFINITY;
   private closesSent = 0;
-  private closeLooks = 0;
   private closeAtNs = Number.POSITIVE_INFINITY;
+  private closeUntilNs = Number.POSITIVE_INFINITY;
   private windowBytes = 1;
   private flushing = false;
   private framesMalformed = 0;
@@ -448,18 +448,20 @@ export class QueuePair implements End, Disposable, AsyncDisposable {
     this.closeAtNs = nowNs + Math.ceil(lingerNs / CLOSE_COPIES);
     if (this.closesSent < CLOSE_COPIES) {
       this.closesSent++;
+      this.closeUntilNs = nowNs + CLOSE_OUT_NS_MAX;
       this.writer.write(closeFrame(0, "connection", this.failure));
       this.writer.flush();
       return;
     }
-    // The transport's own thread may not have come to run.
-    const isOut = this.native.counters().controlSent >= this.writer.datagramsSent;
-    if (isOut || ++this.closeLooks >= CLOSE_LOOKS_MAX) this.shut();
+    // The transport's own thread may not have come to run, or the link may delay it.
+    const isOut = this.native.counters().controlWaiting === 0;
+    if (isOut || nowNs >= this.closeUntilNs) this.shut();
   }
 
   private failAll(error: SdrError): void {
-    this.sends.failAll(error);
-    this.receives.failAll(error);
+    const nowNs = this.nowNs();
+    this.sends.failAll(error, nowNs);
+    this.receives.failAll(error, nowNs);
     this.connecting?.reject(error);
   }
 

@@ -127,7 +127,10 @@ export class ReceiveHandle implements Disposable {
     return this.arrivedSignal.promise;
   }
 
-  /** The chunk bitmap, live: it changes as packets arrive. Throws CLOSED once completed. */
+  /**
+   * The chunk bitmap, live: it changes as packets arrive. Throws CLOSED once completed, or the error that ended the
+   * receive.
+   */
   get bitmap(): ChunkBitmap {
     this.checkActive();
     return this.view;
@@ -359,10 +362,11 @@ export class ReceiveHandle implements Disposable {
   }
 
   private checkActive(): void {
-    if (this.state === "completed" || this.state === "failed")
+    if (this.error !== undefined) throw this.error;
+    if (this.state === "completed")
       throw new SdrError(
         "CLOSED",
-        `receive ${this.message} is ${this.state}`,
+        `receive ${this.message} is completed`,
         "read its bitmap before complete()",
       );
   }

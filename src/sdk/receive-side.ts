@@ -137,8 +137,12 @@ export class ReceiveSide {
     this.end.act();
   }
 
-  failAll(error: SdrError): void {
-    for (const handle of [...this.handles.values()]) if (handle.isActive) handle.fail(error);
+  /** What came before the end counts: a message that is whole has arrived. */
+  failAll(error: SdrError, nowNs: number): void {
+    for (const handle of [...this.handles.values()]) {
+      handle.driver?.settle(nowNs);
+      if (handle.isActive) handle.fail(error);
+    }
   }
 
   /** No confirmation will come any more. */

@@ -123,8 +123,12 @@ export class SendHandle {
     this.roomSignal = undefined;
   }
 
-  /** Injects chunks. "busy": no room now, await `room` and try again. Throws CLOSED before ready or after end. */
+  /**
+   * Injects chunks. "busy": no room now, await `room` and try again. Throws CLOSED before ready or after end, and what
+   * the message failed with.
+   */
   continue(request: ContinueRequest): "ok" | "busy" {
+    if (this.error !== undefined) throw this.error;
     if (this.state !== "open" || this.ending)
       throw new SdrError(
         "CLOSED",

@@ -192,8 +192,12 @@ export class SendSide {
     this.end.act();
   }
 
-  failAll(error: SdrError): void {
-    for (const handle of [...this.handles.values()]) handle.fail(error);
+  /** What came before the end counts: a message whose final ACK is in has been delivered. */
+  failAll(error: SdrError, nowNs: number): void {
+    for (const handle of [...this.handles.values()]) {
+      handle.driver?.settle(nowNs);
+      handle.fail(error);
+    }
   }
 
   // ---- events ----

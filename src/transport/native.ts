@@ -103,6 +103,8 @@ export interface NativeCounters {
   wireBytesSent: number;
   /** Control datagrams. */
   controlSent: number;
+  /** Of those posted, what has not left this end yet: closing would lose it. */
+  controlWaiting: number;
   controlReceived: number;
   /** Of those received, the ones that JavaScript was too slow to make room for. */
   controlDropped: number;

@@ -132,8 +132,9 @@ inline void write_link_counters(Writer& out, const LinkCounters& c) {
 
 inline void write_counters(Writer& out, const QpCounters& c) {
   for (uint64_t n : c.steps) out.whole(n);
-  for (uint64_t n : {c.packets_sent, c.bytes_sent, c.wire_bytes_sent, c.control_sent, c.control_received,
-                     c.control_dropped, c.bad_checksum, c.truncated, c.replayed, c.malformed, c.send_errors})
+  for (uint64_t n : {c.packets_sent, c.bytes_sent, c.wire_bytes_sent, c.control_sent, c.control_waiting,
+                     c.control_received, c.control_dropped, c.bad_checksum, c.truncated, c.replayed, c.malformed,
+                     c.send_errors})
     out.whole(n);
 }
 

@@ -195,8 +195,9 @@ export function writeLink(out: Writer, link: NativeLink): Writer {
 const COUNTERS = [
   ...["packets", "chunks", "messages", "duplicates", "late"],
   ...["badQueue", "badSlot", "badPacket", "badLength"],
-  ...["packetsSent", "bytesSent", "wireBytesSent", "controlSent", "controlReceived"],
-  ...["controlDropped", "badChecksum", "truncated", "replayed", "malformed", "sendErrors"],
+  ...["packetsSent", "bytesSent", "wireBytesSent", "controlSent", "controlWaiting"],
+  ...["controlReceived", "controlDropped", "badChecksum", "truncated", "replayed"],
+  ...["malformed", "sendErrors"],
 ];
 const LINK_COUNTERS = [
   ...["offered", "offeredBytes", "dropped", "queueDropped"],

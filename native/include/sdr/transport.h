@@ -116,6 +116,7 @@ struct QpCounters {
   uint64_t wire_bytes_sent = 0;                  // with headers and control, without link overhead
   // Received datagrams are all valid ones; `control_dropped` of them found no room in the event queue.
   uint64_t control_sent = 0, control_received = 0, control_dropped = 0;
+  uint64_t control_waiting = 0;  // of those posted, what has not left this end yet: close() would lose it
   // Datagrams ignored, by reason; those with another key are nobody's. `malformed`: the checksum holds, and yet no
   // sender of this version makes such a datagram, or not to this channel.
   uint64_t bad_checksum = 0, truncated = 0, replayed = 0, malformed = 0;

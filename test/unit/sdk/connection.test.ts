@@ -72,6 +72,20 @@ test("work cut off by the peer's closing is PEER_CLOSED, also while that end lin
   expect(await world.run(Promise.all(ends))).toEqual(["PEER_CLOSED", "PEER_CLOSED"]);
 });
 
+test("a write whose final ACK comes together with the peer's closing is delivered", async () => {
+  const world = new EmulatedWorld({ seed: 5 });
+  const { qa, qb } = await connected(world, { a: 5e9, b: 5e9 });
+  const write = reliableWrite(qa, new Uint8Array(10), policy);
+  await world.run(async () => {
+    await reliableReceive(qb, new Uint8Array(10), policy);
+    qb[Symbol.dispose]();
+  });
+  const late = qa.startSend({ bytes: 10 });
+  expect(await world.run(write)).toMatchObject({ bytes: 10 });
+  await world.run(late.ready.catch(() => {}));
+  expect(() => late.continue({} as never)).toThrow("closed the connection");
+});
+
 test("an end that is disposed of tells its peer in the background", async () => {
   const world = new EmulatedWorld({ seed: 3 });
   const { qa, qb } = await connected(world, { a: 5e9, b: 3600e9 });
