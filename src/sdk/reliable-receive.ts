@@ -1,4 +1,5 @@
 /** The receiving half of a reliable transfer: a posted receive driven by a policy's session. */
+import type { ControlFrame } from "../reliability/frames.ts";
 import type { CodingTask, Policy, ReceiveSession } from "../reliability/policy.ts";
 import { Driven, type DrivenOptions, type TransferProgress } from "./driven.ts";
 import type { QueuePair } from "./queue-pair.ts";
@@ -48,6 +49,12 @@ export class ReliableReceive
     const { handle } = this;
     this.attempt((session) => session.handleProgress(handle.bitmap, nowNs, handle.parityBitmap));
     this.news.notify();
+  }
+
+  /** The final ACK waits for work still under way on the message's bytes: until then the receive may fail. */
+  override pollControl(nowNs: number): ControlFrame | undefined {
+    if (this.hasTasks && this.attempt(({ complete }) => complete)) return undefined;
+    return super.pollControl(nowNs);
   }
 
   /** Makes a block's missing chunks; the handle reports progress after it. */
