@@ -27,7 +27,8 @@ static int64_t now(const struct program *p) {
 
 /* ---- the receiver: an ACK is the first chunk missing, and the bitmap from its byte on ---- */
 
-static void acknowledge(const struct program *p, const uint8_t *bitmap, size_t bytes) {
+/* Returns whether all chunks are there. */
+static int acknowledge(const struct program *p, const uint8_t *bitmap, size_t bytes) {
   uint8_t body[512];
   uint32_t first = 0, room = 0;
   size_t size;
@@ -41,6 +42,7 @@ static void acknowledge(const struct program *p, const uint8_t *bitmap, size_t b
   memcpy(body + 4, bitmap + first / 8, size);
   ack.size = (uint32_t)(4 + size);
   (void)sdr_ext_control_send(p->qp, &ack, body); /* it may be lost anyway; a dead peer shows where answers are read */
+  return first == p->chunks;
 }
 
 static void receive(const struct program *p) {
@@ -49,7 +51,7 @@ static void receive(const struct program *p) {
   struct sdr_ext_control control;
   uint8_t *bitmap = NULL;
   size_t bytes = 0;
-  int confirmed = 0;
+  int whole = 0, confirmed = 0;
   int64_t acked_ns = 0;
   MUST(sdr_recv_post(p->qp, &wr, &handle));
   while (!confirmed) {
@@ -57,12 +59,12 @@ static void receive(const struct program *p) {
     if (state == SDR_ERROR) give_up("waiting");
     MUST(sdr_recv_bitmap_get(handle, &bitmap, &bytes));
     if (state == SDR_RETRY || now(p) - acked_ns >= ACK_EVERY_NS) {
-      acknowledge(p, bitmap, bytes); /* the last one is repeated until the sender has it */
+      whole = acknowledge(p, bitmap, bytes); /* the last one is repeated until the sender has it */
       acked_ns = now(p);
     }
     while ((state = sdr_ext_control_recv(p->qp, &control, NULL, 0)) == SDR_SUCCESS) confirmed |= control.type == DONE;
-    if (state == SDR_ERROR && sdr_ext_error_code() == SDR_EXT_PEER_CLOSED) confirmed = 1; /* it had the last ACK */
-    else if (state == SDR_ERROR) give_up("the sender is gone");
+    if (state == SDR_ERROR && !whole) give_up("the sender is gone");
+    confirmed |= state == SDR_ERROR; /* gone with the last ACK, as only that lets it go */
   }
   MUST(sdr_recv_complete(handle));
 }

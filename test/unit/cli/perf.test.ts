@@ -103,7 +103,7 @@ describe("two processes over UDP", () => {
   test("for a time instead of a number of messages; text in ib_write_bw's columns", async () => {
     const { sdr, port } = await server();
     const client = await run(
-      ...["perf", "127.0.0.1", "-p", String(port), "-D", "0.2", "-s", "4096", "--report_gbits"],
+      ...["perf", "127.0.0.1", "-p", String(port), "-D", "1", "-s", "4096", "--report_gbits"],
     );
     expect(client).toMatchObject({ status: 0, stderr: "" });
     expect(client.stdout).toContain(
