@@ -30,7 +30,9 @@ const CODES = ["ec-mds(8,3)", "ec-xor(8,4)"];
  * What is on its way has a sixteenth of this to come in before it is asked for: with much of it, no case here hangs on
  * how soon a busy machine runs a thread.
  */
-const PATIENT = { rtoFloorNs: 2e9 };
+const PATIENT_NS = 2e9;
+/** Where nothing is to be asked for at all. */
+const VERY_PATIENT_NS = 20e9;
 
 interface Outcome {
   readonly write: WriteReport;
@@ -43,9 +45,10 @@ async function carry(
   policy: Policy,
   chunks: number,
   drops: string,
+  rtoFloorNs = PATIENT_NS,
 ): Promise<Outcome> {
   let outcome: Outcome | undefined;
-  const options = { forward: `delay 500us ${drops}`, seed: 3, attributes: PATIENT };
+  const options = { forward: `delay 500us ${drops}`, seed: 3, attributes: { rtoFloorNs } };
   await withPair(maker, options, async (pair) => {
     const bytes = chunks * pair.chunkBytes - pair.packetBytes - 1;
     const one = begin(pair, policy, bytes, 17);
@@ -68,7 +71,7 @@ export function erasureCompliance(maker: FixtureMaker): void {
 
 function recoveryCases(maker: FixtureMaker, policy: Policy, perChunk: number): void {
   test("a clean path costs parity and nothing else", async () => {
-    const { write, receive } = await carry(maker, policy, 40, "");
+    const { write, receive } = await carry(maker, policy, 40, "", VERY_PATIENT_NS);
     expect(write).toMatchObject({ chunksRetransmitted: 0, fallbacks: 0, nacksReceived: 0 });
     expect(receive).toMatchObject({ fallbacks: 0, parityUsed: receive.chunksRecovered });
   });
@@ -77,7 +80,7 @@ function recoveryCases(maker: FixtureMaker, policy: Policy, perChunk: number): v
   test.each([1, 2, 3])("a burst of %i chunks is recovered without a repair", async (burst) => {
     const first = 9 * perChunk + 1;
     const drops = `drop data ${first}-${first + burst * perChunk - 1}`;
-    const { write, receive } = await carry(maker, policy, 40, drops);
+    const { write, receive } = await carry(maker, policy, 40, drops, VERY_PATIENT_NS);
     expect(write).toMatchObject({ chunksRetransmitted: 0, fallbacks: 0 });
     expect(receive.chunksRecovered).toBe(burst);
     expect(receive.parityUsed).toBeGreaterThanOrEqual(burst);

@@ -57,7 +57,7 @@ function finished(child: ChildProcess): Promise<string> {
       out += data;
     });
     child.on("error", reject);
-    child.on("exit", (code) =>
+    child.on("close", (code) =>
       code === 0 ? resolve(out) : reject(new Error(`exit ${code}: ${out}`)),
     );
   });

@@ -57,7 +57,7 @@ static void open_end(struct end *e) {
   if (e->mr == NULL) give_up("no memory region");
   MUST(sdr_mr_lkey_get(e->mr, &e->key));
   MUST(sdr_mr_rkey_get(e->mr, &remote_key));
-  MUST(sdr_ext_qp_peer_timeout(e->qp, 20000));
+  MUST(sdr_ext_qp_peer_timeout(e->qp, 60000));
   MUST(sdr_ext_link_set(e->qp, "none"));
   MUST(sdr_ext_now_ns(e->ctx, &ns));
   EXPECT(ns >= 0);

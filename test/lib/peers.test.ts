@@ -55,7 +55,7 @@ async function output(child: ChildProcess): Promise<string> {
   child.stderr?.on("data", (data) => {
     text += data;
   });
-  const [code] = await once(child, "exit");
+  const [code] = await once(child, "close");
   if (code !== 0) throw new Error(`exit ${code}: ${text}`);
   return text;
 }

@@ -7,7 +7,7 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const BOOT_MS_MAX = 60_000;
+const BOOT_MS_MAX = 240_000;
 const POWER_OFF_MS_MAX = 5_000;
 const CONSOLE_LINES = 60;
 const MEMORY = "3072";

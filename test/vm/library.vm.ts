@@ -12,7 +12,7 @@ const PORT = 7100;
 
 test("every call, one end in each guest", async () => {
   const command = (role: string) =>
-    `timeout 40 ${PROGRAM} ${DEVICE} ${role} ${ADDRESSES[1]} ${PORT}`;
+    `timeout 200 ${PROGRAM} ${DEVICE} ${role} ${ADDRESSES[1]} ${PORT}`;
   start(1, "receiver", command("recv"));
   await listening(1, "receiver", PORT);
   start(0, "sender", command("send"));

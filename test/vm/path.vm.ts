@@ -28,9 +28,10 @@ const PATHS = [
   "loss gemodel 1% 20% 80% 0.1% delay 3ms 2ms duplicate 2%",
 ];
 const POLICIES = ["sr-nack", "ec-mds"];
-const PEER_TIMEOUT_NS = 500e6;
+/** Busy machines have guests stand still for as long as a second. */
+const PEER_TIMEOUT_NS = 3e9;
 /** A peer that is gone is noticed after its timeout; this bounds how long the test waits for that. */
-const NOTICE_MS_MAX = 10_000;
+const NOTICE_MS_MAX = 60_000;
 /** More than any packet of the case below stays on its way. */
 const LONGEST_DELAY_NS = 300e6;
 
@@ -51,7 +52,7 @@ describe.each(PATHS)("netem '%s'", (path) => {
 });
 
 test("packets that arrive after completion change no byte of the buffer", () =>
-  withPair(maker, { forward: "rate 10mbit" }, async (pair) => {
+  withPair(maker, { forward: "rate 2mbit" }, async (pair) => {
     impair("delay 60ms 30ms duplicate 20% limit 20000");
     const bytes = 100 * pair.chunkBytes;
     const { from, to, receive, send } = await openStream(pair, bytes, 21);

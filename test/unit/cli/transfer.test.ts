@@ -123,7 +123,7 @@ describe("files arrive", () => {
   });
 
   test("a file that is removed while it is sent still arrives whole", async () => {
-    const { out, path, receiver, sender } = await underWay([], ["--link", "rate 100mbit"]);
+    const { out, path, receiver, sender } = await underWay([], ["--link", "rate 20mbit"]);
     const wanted = sha256(path);
     rmSync(path);
     expect((await sender.end()).status).toBe(0);
@@ -231,7 +231,7 @@ describe("failures leave nothing behind and say why on both ends", () => {
   });
 
   test("a file of that name that appears meanwhile is kept", async () => {
-    const { out, receiver, sender } = await underWay([], ["--link", "rate 100mbit"]);
+    const { out, receiver, sender } = await underWay([], ["--link", "rate 20mbit"]);
     writeFileSync(join(out, "data.bin"), "first");
     const [sent, received] = await Promise.all([sender.end(), receiver.end()]);
     expectFailure(sent, "FILE");
@@ -277,13 +277,13 @@ describe("failures leave nothing behind and say why on both ends", () => {
   });
 
   test("a receiver that is killed: the sender ends", async () => {
-    const { receiver, sender } = await underWay([], ["--peer-timeout", "500ms"]);
+    const { receiver, sender } = await underWay([], ["--peer-timeout", "3s"]);
     receiver.kill("SIGKILL");
     expectFailure(await sender.end(), "PEER_UNREACHABLE");
   });
 
   test("a sender that is killed: the receiver ends", async () => {
-    const { out, receiver, sender } = await underWay(["--peer-timeout", "500ms"]);
+    const { out, receiver, sender } = await underWay(["--peer-timeout", "3s"]);
     sender.kill("SIGKILL");
     expectFailure(await receiver.end(), "PEER_UNREACHABLE");
     expect(readdirSync(out)).toEqual([]);

@@ -414,7 +414,7 @@ describe.skipIf(unavailable !== undefined)("a hardware queue that fails", () => 
   test.each(CASES)(
     "$kind: a $queue queue of $side",
     async ({ kind, devices, at, queue, owner }) => {
-      use(`${DEVICES}; break ${at[kind]} after 12 general vendor 77`);
+      use(`${DEVICES}; break ${at[kind]} after 200 general vendor 77`);
       // The other end of a lost control queue hears nothing more.
       const pair = pairOn(devices, { generations: 2, peerTimeoutNs: 2e9 });
       const { a, b, qa, qb, attributes } = pair;
