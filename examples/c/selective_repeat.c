@@ -27,21 +27,23 @@ static int64_t now(const struct program *p) {
 
 /* ---- the receiver: an ACK is the first chunk missing, and the bitmap from its byte on ---- */
 
-/* Returns whether all chunks are there. */
+/* Returns whether it tells of all chunks. */
 static int acknowledge(const struct program *p, const uint8_t *bitmap, size_t bytes) {
   uint8_t body[512];
-  uint32_t first = 0, room = 0;
+  uint32_t first = 0, room = 0, at;
   size_t size;
   struct sdr_ext_control ack = {ACK, 0, 0};
   while (first < p->chunks && (bitmap[first / 8] >> (first % 8) & 1)) first++;
   MUST(sdr_ext_control_size_max(p->qp, &room));
-  size = bytes - first / 8;
+  at = first / 8;
+  size = bytes - at;
   if (size > sizeof body - 4) size = sizeof body - 4;
   if (size > room - 4) size = room - 4;
   memcpy(body, &first, 4);
-  memcpy(body + 4, bitmap + first / 8, size);
+  memcpy(body + 4, bitmap + at, size);
   ack.size = (uint32_t)(4 + size);
   (void)sdr_ext_control_send(p->qp, &ack, body); /* it may be lost anyway; a dead peer shows where answers are read */
+  while (first < p->chunks && first / 8 - at < size && (body[4 + first / 8 - at] >> (first % 8) & 1)) first++;
   return first == p->chunks;
 }
 
@@ -63,8 +65,10 @@ static void receive(const struct program *p) {
       acked_ns = now(p);
     }
     while ((state = sdr_ext_control_recv(p->qp, &control, NULL, 0)) == SDR_SUCCESS) confirmed |= control.type == DONE;
-    if (state == SDR_ERROR && !whole) give_up("the sender is gone");
-    confirmed |= state == SDR_ERROR; /* gone with the last ACK, as only that lets it go */
+    if (state != SDR_ERROR) continue;
+    state = sdr_ext_error_code(); /* a sender that is gone may have had the last ACK: all is here in any case */
+    confirmed = whole && (state == SDR_EXT_PEER_CLOSED || state == SDR_EXT_PEER_UNREACHABLE);
+    if (!confirmed) give_up("the sender is gone");
   }
   MUST(sdr_recv_complete(handle));
 }

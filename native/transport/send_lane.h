@@ -102,7 +102,7 @@ struct QpShared {
   const uint32_t header_bytes;  // around every payload, as far as this transport counts them
   std::atomic<int64_t> last_heard_ns{0};
   std::atomic<uint32_t> work_requests{0}, controls{0};  // posted and not yet injected
-  std::atomic<uint32_t> controls_waiting{0};            // posted and not yet out of the medium's hands
+  std::atomic<uint32_t> controls_waiting{0};  // posted, and the medium still has them in hand
   std::atomic<bool> error_reported{false};
   std::unique_ptr<std::atomic<uint32_t>[]>
       progress_marks;  // by slot: the message whose event waits

@@ -255,7 +255,12 @@ void Lane::post_staged(Queue& queue, bool signalled) {
   else
     ibv_wr_rdma_write_imm(ex, one.remote_key, one.remote, htobe32(one.immediate));
   ibv_wr_set_sge(ex, one.local_key, one.local, one.bytes);
-  queue.retained.push_back({queue.posted, one.parcel});
+  // Control bytes were copied. Of an RC queue pair's, a completion says that the peer's card has
+  // them, and one that has closed never says so: they count as gone when posted.
+  if (&queue == &control_ && device_.options.reliable)
+    release(one.parcel);
+  else
+    queue.retained.push_back({queue.posted, one.parcel});
   queue.staged = {};
 }
 
@@ -315,6 +320,7 @@ size_t Lane::reap(Report& report) {
     Queue& queue = index < queues_.size() ? queues_[index] : control_;
     if (send_cq_->status == IBV_WC_SUCCESS) {
       completed(queue, static_cast<uint32_t>(send_cq_->wr_id), report);
+      if (queue.failed) drop_queue(queue, &report);  // by its other half, meanwhile
     } else {
       counters.send_errors.add(1);
       fail(queue, "send", send_cq_->status, ibv_wc_read_vendor_err(send_cq_));

@@ -4,7 +4,8 @@
  * A session knows no socket and no clock: time comes in as `nowNs` (integer nanoseconds, any epoch, never
  * decreasing), timers go out as `nextTimeoutNs()`, and a spurious `handleTimeout` is harmless. After any
  * `handle*` call the driver polls: `pollTask` while there is room for more, `pollControl` until undefined, then
- * `pollTransmit` while there is room, then `state` and `nextTimeoutNs`. (The vocabulary is quinn-proto's.)
+ * `pollTransmit` while there is room, then `state` and `nextTimeoutNs`. (The vocabulary is quinn-proto's.) A receiver
+ * that is `complete` while tasks are under way is asked for frames and timers again once they are done.
  *
  * The sender's session works on one message from the receiver's clear-to-send until `state` is "done" or
  * "failed"; the receiver's from the sender's START (which tells the length) until the sender's DONE.

@@ -236,7 +236,8 @@ export class QueuePair implements End, Disposable, AsyncDisposable {
 
   /**
    * Ends the connection in good order: final ACKs still unconfirmed are repeated for a while, then the peer is told.
-   * Pending work fails with CLOSED at once. In an emulated world all that takes virtual time: run it meanwhile.
+   * Pending work fails with CLOSED at once. Resolves when what was sent has left this end, 2 s after it at most. In an
+   * emulated world all that takes virtual time: run it meanwhile.
    */
   async close(): Promise<void> {
     const lingerNs = Math.max(FINAL_ACK_LINGER_NS_MIN, FINAL_ACK_LINGER_RTTS * this.path.rttNs);

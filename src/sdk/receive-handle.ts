@@ -136,7 +136,7 @@ export class ReceiveHandle implements Disposable {
     return this.view;
   }
 
-  /** The parity chunks' bitmap, live as `bitmap`; undefined when none were posted for. Throws CLOSED once completed. */
+  /** The parity chunks' bitmap, live as `bitmap`, and throws as that does; undefined when none were posted for. */
   get parityBitmap(): ChunkBitmap | undefined {
     this.checkActive();
     return this.parityView;

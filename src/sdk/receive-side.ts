@@ -143,6 +143,7 @@ export class ReceiveSide {
       handle.driver?.settle(nowNs);
       if (handle.isActive) handle.fail(error);
     }
+    this.goodbyes.clear(); // the end of the connection says so for all
   }
 
   /** No confirmation will come any more. */

@@ -30,6 +30,8 @@ export class ReliableReceive
   lingering = false;
   protected readonly handle: ReceiveHandle;
   private lingerUntilNs = Number.POSITIVE_INFINITY;
+  /** A frame that was made when all had just come in. */
+  private withheld: ControlFrame | undefined;
 
   constructor(qp: QueuePair, handle: ReceiveHandle, policy: Policy, options: DrivenOptions) {
     super(qp, policy, options);
@@ -51,10 +53,25 @@ export class ReliableReceive
     this.news.notify();
   }
 
-  /** The final ACK waits for work still under way on the message's bytes: until then the receive may fail. */
+  /**
+   * The final ACK waits for work still under way on the message's bytes: until then the receive may fail. A session may
+   * find that all is there only while it makes the frame.
+   */
   override pollControl(nowNs: number): ControlFrame | undefined {
-    if (this.hasTasks && this.attempt(({ complete }) => complete)) return undefined;
-    return super.pollControl(nowNs);
+    if (this.isWorkedOn) return undefined;
+    const frame = this.withheld ?? super.pollControl(nowNs);
+    this.withheld = this.isWorkedOn ? frame : undefined;
+    return this.withheld === undefined ? frame : undefined;
+  }
+
+  /** All is there, and threads are not done with it. What a policy throws here comes up where it can be told. */
+  private get isWorkedOn(): boolean {
+    if (!this.hasTasks) return false;
+    try {
+      return this.session?.complete === true;
+    } catch {
+      return false;
+    }
   }
 
   /** Makes a block's missing chunks; the handle reports progress after it. */
@@ -82,6 +99,7 @@ export class ReliableReceive
 
   override nextTimeoutNs(): number {
     if (this.result.settled && !this.lingering) return Number.POSITIVE_INFINITY;
+    if (this.isWorkedOn) return this.deadlineNs; // repeats of what is withheld wait with it
     return Math.min(this.lingerUntilNs, super.nextTimeoutNs());
   }
 

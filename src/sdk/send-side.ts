@@ -198,6 +198,7 @@ export class SendSide {
       handle.driver?.settle(nowNs);
       handle.fail(error);
     }
+    this.goodbyes.clear(); // the end of the connection says so for all
   }
 
   // ---- events ----

@@ -48,7 +48,8 @@ async function carry(
   rtoFloorNs = PATIENT_NS,
 ): Promise<Outcome> {
   let outcome: Outcome | undefined;
-  const options = { forward: `delay 500us ${drops}`, seed: 3, attributes: { rtoFloorNs } };
+  const attributes = maker.capabilities.virtualTime ? {} : { rtoFloorNs };
+  const options = { forward: `delay 500us ${drops}`, seed: 3, attributes };
   await withPair(maker, options, async (pair) => {
     const bytes = chunks * pair.chunkBytes - pair.packetBytes - 1;
     const one = begin(pair, policy, bytes, 17);

@@ -160,6 +160,8 @@ function impairmentCases(maker: FixtureMaker, chunk: number): void {
       await pair.run(stream.receive.arrived);
       stream.receive.complete();
       expectArrived(stream.to, stream.from);
+      const isOut = () => [pair.qa, pair.qb].every((qp) => qp.counters().controlWaiting === 0);
+      await pair.until("all control datagrams to have left", isOut);
     });
   });
 }
@@ -172,7 +174,7 @@ function refused(pair: Pair): number {
 
 function lateCases(maker: FixtureMaker, packet: number, chunk: number): void {
   test("after an early completion late packets are counted and change no byte", () =>
-    withPair(maker, { forward: "rate 1mbit", seed: 3 }, async (pair) => {
+    withPair(maker, { forward: "rate 1mbit delay 20ms 20ms", seed: 3 }, async (pair) => {
       const bytes = 400 * packet;
       const { from, to, receive, send } = await openStream(pair, bytes, 71);
       await inject(pair, send, from, 0, Math.ceil(bytes / chunk));
@@ -183,7 +185,7 @@ function lateCases(maker: FixtureMaker, packet: number, chunk: number): void {
       send.end();
       await pair.run(send.injected);
       await pair.until("everything to leave", () => injectedAll(pair, bytes));
-      await everythingLanded(pair, 4e6);
+      await everythingLanded(pair, 40e6);
       if (pair.b.capabilities.countsLate) expect(pair.qb.counters().late).toBeGreaterThan(0);
       expect(sha256(to.region.data)).toBe(hash);
       expectNothingForeign(to, from);

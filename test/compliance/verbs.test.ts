@@ -2,9 +2,10 @@
  * The verbs transport over emulated devices against the transport suite: both key schemes, channels, UC and RC; and
  * policies of each kind, with parity in its own memory.
  */
-import { describe } from "vitest";
+import { describe, expect, test } from "vitest";
 import { parsePolicy } from "../../src/sdk/index.ts";
 import { erasureCompliance } from "./erasure.ts";
+import { withPair } from "./fixture.ts";
 import { policyCompliance } from "./policy.ts";
 import { transportCompliance } from "./transport.ts";
 import { dataCases } from "./transport-data.ts";
@@ -42,6 +43,11 @@ const reliable = verbsMaker(
 );
 describe.skipIf(unavailable !== undefined)(`transport: ${reliable.name}`, () => {
   describe("data", () => dataCases(reliable));
+  test("what is sent to a peer that has closed is not waited for", () =>
+    withPair(reliable, {}, async ({ qa, run }) => {
+      await run(qa.close());
+      expect(qa.counters().sendErrors).toBe(0);
+    }));
 });
 
 if (unavailable === undefined) {

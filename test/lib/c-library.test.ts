@@ -66,7 +66,8 @@ function finished(child: ChildProcess): Promise<string> {
 /** Both ends of an example over UDP; what they printed. */
 async function transfer(program: string, bytes: number, link: string): Promise<[string, string]> {
   const args = ["127.0.0.1", String(await freePort()), "udp:127.0.0.1", String(bytes), link];
-  const start = (role: string) => finished(spawn(join(built, program), [role, ...args]));
+  const env = { ...process.env, SDR_PEER_TIMEOUT_MS: "60000" };
+  const start = (role: string) => finished(spawn(join(built, program), [role, ...args], { env }));
   return Promise.all([start("recv"), start("send")]);
 }
 

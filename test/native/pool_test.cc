@@ -21,7 +21,8 @@ long thread_count() {
   long count = 0;
   for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
     std::string name;
-    std::getline(std::ifstream(task.path() / "comm"), name);  // none of a thread that ended meanwhile
+    // None of a thread that ended meanwhile.
+    std::getline(std::ifstream(task.path() / "comm"), name);
     count += name == "sdr-codec";
   }
   return count;

@@ -52,7 +52,7 @@ describe.each(PATHS)("netem '%s'", (path) => {
 });
 
 test("packets that arrive after completion change no byte of the buffer", () =>
-  withPair(maker, { forward: "rate 2mbit" }, async (pair) => {
+  withPair(maker, { forward: "rate 500kbit" }, async (pair) => {
     impair("delay 60ms 30ms duplicate 20% limit 20000");
     const bytes = 100 * pair.chunkBytes;
     const { from, to, receive, send } = await openStream(pair, bytes, 21);
@@ -75,8 +75,8 @@ describe("a peer that goes away in the middle is PEER_UNREACHABLE", () => {
   const attributes = { peerTimeoutNs: PEER_TIMEOUT_NS };
 
   test("its process is killed", () =>
-    withPair(maker, { forward: "rate 20mbit", attributes }, async (pair) => {
-      const [from, to] = [source(2 << 20, 31), target(2 << 20)];
+    withPair(maker, { forward: "rate 2mbit", attributes }, async (pair) => {
+      const [from, to] = [source(1 << 20, 31), target(1 << 20)];
       const { offset, bytes } = from;
       const receive = reliableReceive(pair.qb, to.region, policy, { offset, bytes });
       const write = reliableWrite(pair.qa, from.region, policy, { offset, bytes });

@@ -130,9 +130,9 @@ SDR_API int sdr_context_destroy(struct sdr_context *context);
 SDR_API struct sdr_qp *sdr_qp_create(struct sdr_context *ctx, struct sdr_qp_attr *qp_attr);
 
 /* sdr_qp_destroy - end a connection
- * Tells the peer, which takes 2 ms and 1.5 round trips (of virtual time where it is virtual), then frees the queue pair
- * and all its handles. Sends not yet injected are dropped; a receiver at the other end sees SDR_ERROR (PEER_CLOSED)
- * where chunks are missing. */
+ * Tells the peer, which takes 2 ms and 1.5 round trips (of virtual time where it is virtual), and up to 2 s more while
+ * what was sent has not left this end; then frees the queue pair and all its handles. Sends not yet injected are
+ * dropped; a receiver at the other end sees SDR_ERROR (PEER_CLOSED) where chunks are missing. */
 SDR_API int sdr_qp_destroy(struct sdr_qp *qp);
 
 /* sdr_qp_info_size_get - bytes of a queue pair's info

@@ -280,6 +280,12 @@ describe("parts", () => {
     expect(completions.peakBps()).toBe((1000 * 8e9) / 1000);
   });
 
+  test("no peak is below the average, wherever the windows lie", () => {
+    const completions = new Completions(0, shape);
+    for (const ns of [0, 100, 100]) completions.add(ns);
+    expect(completions.peakBps()).toBe((3 * 1000 * 8e9) / 100);
+  });
+
   test("a message's bytes are not another's, and one wrong byte is found", () => {
     const pattern = new Pattern(3_000_000);
     const at = (message: number) =>

@@ -13,15 +13,19 @@ import {
 const SHAPE = { packetBytes: 1024, chunkBytes: 4096 };
 const BYTES = 16_384;
 
-test("a chunk that comes while it is recovered does not end the write before the receive", async () => {
+type Work = Promise<unknown>;
+
+/** A block that has all but one chunk and is being recovered: `begin` does that work, `end` tells of it. */
+async function recovering() {
   const world = new EmulatedWorld({ seed: 9 });
   const lossy = Context.emulated(world, parseLink("delay 1ms drop data 1-4"));
   const clean = Context.emulated(world, parseLink("delay 1ms"));
   const [qa, qb] = [lossy.createQueuePair(SHAPE), clean.createQueuePair(SHAPE)];
   await world.run(Promise.all([qa.connect(qb.info()), qb.connect(qa.info())]));
-  const held: (() => void)[] = [];
+  const held: { begin: () => Work; end: () => void }[] = [];
   const awaitWork = qb.awaitWork.bind(qb);
-  qb.awaitWork = (begin, then, fail) => held.push(() => awaitWork(begin, then, fail));
+  qb.awaitWork = (begin, then, fail) =>
+    held.push({ begin, end: () => awaitWork(begin, then, fail) });
   const policy = parsePolicy("ec-mds(4,2)");
   const region = MemoryRegion.register(new Uint8Array(BYTES).fill(7));
   const into = new Uint8Array(BYTES);
@@ -32,12 +36,27 @@ test("a chunk that comes while it is recovered does not end the write before the
   write.then(() => ended.push("write"));
   await world.advance(5e6);
   expect(held).toHaveLength(1);
-  qa.native.postSend(write.message, 1_000_000, region.native, 0, 0, SHAPE.chunkBytes);
-  await world.advance(5e6);
-  expect(ended).toEqual([]);
-  for (const work of held) work();
-  const [report] = await world.run(Promise.all([receive, write]));
-  expect(ended).toEqual(["receive", "write"]);
-  expect(report).toMatchObject({ bytes: BYTES, chunksRecovered: 0 });
-  expect(into.every((byte) => byte === 7)).toBe(true);
-});
+  const { begin, end } = held[0] as (typeof held)[0];
+  const sendAgain = () =>
+    qa.native.postSend(write.message, 1_000_000, region.native, 0, 0, SHAPE.chunkBytes);
+  return { world, receive, write, into, ended, begin, end, sendAgain };
+}
+
+test.each([
+  ["comes by itself", "sendAgain"],
+  ["is in place before anybody is told", "begin"],
+] as const)(
+  "a chunk under recovery that %s does not end the write before the receive",
+  async (_, how) => {
+    const one = await recovering();
+    const { world, receive, write, into, ended } = one;
+    await one[how]();
+    await world.advance(500e6);
+    expect(ended).toEqual([]);
+    one.end();
+    const [report] = await world.run(Promise.all([receive, write]));
+    expect(ended).toEqual(["receive", "write"]);
+    expect(report).toMatchObject({ bytes: BYTES, chunksRecovered: 0 });
+    expect(into.every((byte) => byte === 7)).toBe(true);
+  },
+);
