@@ -52,7 +52,7 @@ describe.each(PATHS)("netem '%s'", (path) => {
 });
 
 test("packets that arrive after completion change no byte of the buffer", () =>
-  withPair(maker, { forward: "rate 500kbit" }, async (pair) => {
+  withPair(maker, { forward: "rate 1mbit" }, async (pair) => {
     impair("delay 60ms 30ms duplicate 20% limit 20000");
     const bytes = 100 * pair.chunkBytes;
     const { from, to, receive, send } = await openStream(pair, bytes, 21);
