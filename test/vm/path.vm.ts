@@ -8,6 +8,7 @@ import {
   codeOf,
   expectArrived,
   expectNothingForeign,
+  type Pair,
   packetsMet,
   sha256,
   source,
@@ -72,35 +73,38 @@ test("packets that arrive after completion change no byte of the buffer", () =>
 
 describe("a peer that goes away in the middle is PEER_UNREACHABLE", () => {
   const policy = parsePolicy("sr-nack");
-  const attributes = { peerTimeoutNs: PEER_TIMEOUT_NS };
+  /**
+   * Slow: four seconds of data, and little of it. QEMU holds back what is for a link that is down; a sender whose
+   * device takes no more for that has rxe ask it again and again, on the guest's only processor.
+   */
+  const options = { forward: "rate 2mbit", attributes: { peerTimeoutNs: PEER_TIMEOUT_NS } };
+
+  /** A transfer that has begun to arrive, and how it ends at each end. */
+  async function underWay(pair: Pair, seed: number) {
+    const [from, to] = [source(1 << 20, seed), target(1 << 20)];
+    const { offset, bytes } = from;
+    const receive = reliableReceive(pair.qb, to.region, policy, { offset, bytes });
+    const write = reliableWrite(pair.qa, from.region, policy, { offset, bytes });
+    const ends = { written: codeOf(write), received: codeOf(receive) };
+    await pair.until("data to arrive", () => packetsMet(pair.qb) > 0);
+    return ends;
+  }
 
   test("its process is killed", () =>
-    withPair(maker, { forward: "rate 2mbit", attributes }, async (pair) => {
-      const [from, to] = [source(1 << 20, 31), target(1 << 20)];
-      const { offset, bytes } = from;
-      const receive = reliableReceive(pair.qb, to.region, policy, { offset, bytes });
-      const write = reliableWrite(pair.qa, from.region, policy, { offset, bytes });
-      receive.catch(() => {});
-      const code = codeOf(write);
-      await pair.until("data to arrive", () => packetsMet(pair.qb) > 0);
+    withPair(maker, options, async (pair) => {
+      const { written } = await underWay(pair, 31);
       guests[1].kill();
-      expect(await withDeadline("the death to be noticed", code, NOTICE_MS_MAX)).toBe(
+      expect(await withDeadline("the death to be noticed", written, NOTICE_MS_MAX)).toBe(
         "PEER_UNREACHABLE",
       );
     }));
 
   test("its link goes down", async () => {
     try {
-      // Slow, as QEMU holds back what is for a link that is down: a sender whose device takes no more for that has rxe
-      // ask it again and again, on the guest's only processor.
-      await withPair(maker, { forward: "rate 2mbit", attributes }, async (pair) => {
-        const [from, to] = [source(1 << 20, 32), target(1 << 20)];
-        const { offset, bytes } = from;
-        const receive = reliableReceive(pair.qb, to.region, policy, { offset, bytes });
-        const write = reliableWrite(pair.qa, from.region, policy, { offset, bytes });
-        const codes = Promise.all([codeOf(write), codeOf(receive)]);
-        await pair.until("data to arrive", () => packetsMet(pair.qb) > 0);
+      await withPair(maker, options, async (pair) => {
+        const { written, received } = await underWay(pair, 32);
         guests[1].run("ip link set eth0 down");
+        const codes = Promise.all([written, received]);
         const [far, own] = await withDeadline("the silence to be noticed", codes, NOTICE_MS_MAX);
         expect(far).toBe("PEER_UNREACHABLE");
         // The end whose own link it is may learn that from its device first.
